@@ -1,0 +1,1 @@
+//! The laws as data: `contracts/*.yaml`, loaded, checked and enforced.

@@ -1,0 +1,1 @@
+//! Conversion: a pure plan, then a writer.

@@ -1,0 +1,1 @@
+//! Gates: one falsifiable claim each, one file each, all in [`GATES`].

@@ -1,0 +1,124 @@
+//! Families as data: what a checkpoint's tensors and settings mean to the one decoder.
+//!
+//! A family maps `config.json`, GGUF keys and APR metadata to a [`ModelConfig`], and its three tensor-name
+//! dialects to one canonical name (the contract's gguf-short, `0.q_proj.weight`). [`Model`] is a checkpoint
+//! seen through its family: canonical names, canonical orientation `[out, in]`, HF row order, nothing copied
+//! that need not be.
+
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The switches in which decoders differ, and their sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Family id: `llama`, `qwen2`, `gpt2`.
+    pub family: String,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Decoder layers.
+    pub n_layers: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; query head `h` reads `h / (n_heads / n_kv_heads)`.
+    pub n_kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Width of the feed-forward.
+    pub intermediate_size: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Longest context.
+    pub max_positions: usize,
+    /// Norm kind.
+    pub norm: NormKind,
+    /// Epsilon of every norm.
+    pub norm_eps: f32,
+    /// Position encoding.
+    pub position: Position,
+    /// Feed-forward kind.
+    pub ffn: Ffn,
+    /// Whether the head is the embedding.
+    pub tied_embeddings: bool,
+    /// Score scale; `1 / sqrt(head_dim)` in these families.
+    pub attn_scale: f32,
+}
+
+/// Which norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// `w * x / sqrt(mean(x²) + eps)`.
+    Rms,
+    /// `w * (x - mean) / sqrt(var + eps) + b`.
+    Layer,
+}
+
+/// How a position enters.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Position {
+    /// Rotary, half-split pairs `(i, i + dim/2)` on canonical rows. `freqs[i] = theta^(-2i/dim)`.
+    Rope {
+        /// Base.
+        theta: f32,
+        /// Rotated width; `head_dim` in these families.
+        dim: usize,
+    },
+    /// A learned table, added to the embedding.
+    Learned,
+}
+
+/// Which feed-forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ffn {
+    /// `down(silu(gate(x)) * up(x))`.
+    SiluGated,
+    /// `down(gelu_tanh(up(x)))`, GPT-2's `gelu_new`.
+    GeluTanh,
+}
+
+/// A weight as the decoder sees it.
+#[derive(Debug, Clone)]
+pub struct Weight {
+    /// 2-D weights are `[out, in]`.
+    pub tensor: Tensor,
+    /// Where canonical row `r` is stored.
+    pub rows: RowOrder,
+}
+
+/// How canonical (HF) row order relates to the stored one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// As stored.
+    Canonical,
+    /// llama-family GGUF: rows of each head are interleaved pairs. Canonical row `h*d + j*d/2 + i`
+    /// (`j` in 0..2) is stored at `h*d + 2*i + j`.
+    RopePairs {
+        /// `d`: rows of one head.
+        head_dim: usize,
+    },
+}
+
+impl RowOrder {
+    /// The stored row of canonical row `r`.
+    pub fn stored_row(self, r: usize) -> usize {
+        match self {
+            RowOrder::Canonical => r,
+            RowOrder::RopePairs { head_dim } => {
+                let (head, within) = (r / head_dim, r % head_dim);
+                let (j, i) = (within / (head_dim / 2), within % (head_dim / 2));
+                head * head_dim + 2 * i + j
+            }
+        }
+    }
+}
+
+/// A checkpoint seen through its family.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Where it came from, for messages.
+    pub path: PathBuf,
+    /// Sizes and switches.
+    pub config: ModelConfig,
+    /// Canonical name (`token_embd.weight`, `0.q_proj.bias`) to weight. A tied head has no entry.
+    pub weights: BTreeMap<String, Weight>,
+}

@@ -1,0 +1,1 @@
+//! Recorded references: what HF transformers said, with provenance.

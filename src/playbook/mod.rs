@@ -1,0 +1,126 @@
+//! Playbooks: typed YAML, parsed with line and column, expanded into cases. No I/O, no gate is known here.
+//!
+//! `schema` is what stands in the file, `plan` expands it. Names of gates and backends are checked by a
+//! [`Catalog`] that the runner passes in, so that a misspelt gate is an error on its line before anything runs.
+
+use std::collections::BTreeMap;
+
+/// A place in the playbook, 1-based.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct At {
+    /// Line.
+    pub line: u32,
+    /// Column.
+    pub column: u32,
+}
+
+/// A value with the place it was written at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub at: At,
+}
+
+/// What the runner knows and the planner must ask.
+pub trait Catalog {
+    /// The gate of that id.
+    fn gate(&self, id: &str) -> Option<GateInfo>;
+    /// All gate ids, for suggestions.
+    fn gate_ids(&self) -> Vec<&'static str>;
+    /// All backend names, for suggestions and checks.
+    fn backend_names(&self) -> Vec<&'static str>;
+}
+
+/// What the planner needs to know of a gate.
+#[derive(Debug, Clone)]
+pub struct GateInfo {
+    /// Its id.
+    pub id: &'static str,
+    /// Whether one case per prompt, or one per artifact.
+    pub per_prompt: bool,
+    /// Whether it runs the model (one case per backend) or reads files only (one case).
+    pub needs_backend: bool,
+    /// Whether `against:` must be given.
+    pub against: AgainstRule,
+    /// The limits and settings it understands.
+    pub params: &'static [Param],
+}
+
+/// What `against:` means to a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgainstRule {
+    /// The gate compares with nothing but the oracle or itself; `against:` is an error.
+    None,
+    /// Another artifact of the same model; default: the model's source.
+    ArtifactOrSource,
+    /// Another artifact of the same model, which must be named.
+    Artifact,
+    /// Another backend or an outside runtime of the playbook's `runtimes:`, which must be named.
+    BackendOrRuntime,
+}
+
+/// A limit or setting of a gate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Param {
+    /// Its key under `limits:`.
+    pub name: &'static str,
+    /// One line for `explain` and the schema.
+    pub doc: &'static str,
+    /// Where the playbook is silent; `None` means it must be given (or comes from the contract or model).
+    pub default: Option<ParamDefault>,
+}
+
+/// A default of a [`Param`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ParamDefault {
+    /// A number.
+    Number(f64),
+    /// A word.
+    Text(&'static str),
+}
+
+/// A limit's value as written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ParamValue {
+    /// A number.
+    Number(f64),
+    /// A word, such as `counting: teacher_forced`.
+    Text(String),
+}
+
+/// One gate on one artifact on one backend for one prompt.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Unique and stable: `suite/gate/model/artifact[/backend][/prompt]`.
+    pub id: String,
+    /// Suite name.
+    pub suite: String,
+    /// Gate id.
+    pub gate: String,
+    /// Model name: a key of `models:`.
+    pub model: String,
+    /// Artifact name: `source` or a key of `artifacts:`.
+    pub artifact: String,
+    /// Backend name, empty where the gate needs none.
+    pub backend: String,
+    /// Name and text, for a gate that runs once per prompt.
+    pub prompt: Option<(String, String)>,
+    /// Prompts by name, for a gate that runs once per artifact over several prompts.
+    pub prompts: Vec<(String, String)>,
+    /// The other artifact, backend or runtime, as `against:` names it.
+    pub against: Option<String>,
+    /// Tokens to generate.
+    pub tokens: usize,
+    /// Limits and settings as the playbook gives them, each with its place.
+    pub limits: BTreeMap<String, Located<ParamValue>>,
+    /// `expect: fail`: the reason.
+    pub expect_fail: Option<String>,
+    /// A missing model, adapter or outside program is a Skip.
+    pub optional: bool,
+    /// Seconds after which the case is an Error of kind `timeout`.
+    pub timeout_s: u64,
+    /// Where the gate stands in the playbook.
+    pub at: At,
+}

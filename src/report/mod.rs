@@ -1,0 +1,1 @@
+//! Reports: pure projections of a `RunRecord`, one file each.

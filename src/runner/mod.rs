@@ -1,0 +1,1 @@
+//! Resolves a plan, runs its cases, emits events, writes evidence.

@@ -1,0 +1,1 @@
+//! Metrics over tensors, tokens and distributions.

@@ -1,0 +1,1 @@
+//! The model under test as a gate sees it.

@@ -1,0 +1,51 @@
+//! A cheap handle on a range of immutable bytes: a mapped file or an owned buffer.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// A range of shared, immutable bytes. Cloning and slicing copy nothing.
+#[derive(Clone)]
+pub struct Bytes {
+    storage: Arc<Storage>,
+    range: Range<usize>,
+}
+
+enum Storage {
+    Mapped(memmap2::Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// The whole of a mapped file.
+    pub fn from_mmap(map: memmap2::Mmap) -> Self {
+        let range = 0..map.len();
+        Bytes { storage: Arc::new(Storage::Mapped(map)), range }
+    }
+
+    /// The whole of an owned buffer.
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Bytes { storage: Arc::new(Storage::Owned(bytes)), range }
+    }
+
+    /// The bytes `range` of these bytes, or `None` where it does not lie inside.
+    pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        Some(Bytes { storage: Arc::clone(&self.storage), range: start..start + range.len() })
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &*self.storage {
+            Storage::Mapped(map) => map,
+            Storage::Owned(vec) => vec,
+        };
+        &all[self.range.clone()]
+    }
+}
