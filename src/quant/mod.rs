@@ -1,9 +1,51 @@
 //! Encodings: bytes to f32 and back, one file per encoding, all in [`CODECS`].
 //!
 //! Dequantisation equals GGML's bit for bit on any bytes; quantisation equals `ggml_quantize_chunk`.
+//! (The payload of a NaN that comes from a NaN scale is not part of that promise.)
 
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result};
+mod apr_q4;
+mod apr_q8;
+mod bf16;
+mod f16;
+mod f32;
+mod f64;
+#[cfg(test)]
+mod golden;
+mod k_scales;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+
+use crate::tensor::{DType, Shape, Tensor};
+use crate::{Error, Kind, Result};
+
+/// Every encoding whose values are weights, in the order of [`DType::ALL`]. The plain integer encodings
+/// are no weights and have no codec.
+pub const CODECS: &[&dyn Codec] = &[
+    &f32::F32,
+    &f16::F16,
+    &bf16::Bf16,
+    &f64::F64,
+    &q4_0::Q4_0,
+    &q4_1::Q4_1,
+    &q5_0::Q5_0,
+    &q5_1::Q5_1,
+    &q8_0::Q8_0,
+    &q2_k::Q2K,
+    &q3_k::Q3K,
+    &q4_k::Q4K,
+    &q5_k::Q5K,
+    &q6_k::Q6K,
+    &apr_q4::AprQ4,
+    &apr_q8::AprQ8,
+];
 
 /// One encoding. Stateless; blocks are independent of each other, except in `AprQ8`.
 pub trait Codec: Sync {
@@ -16,10 +58,147 @@ pub trait Codec: Sync {
     /// Where the two lengths do not belong together.
     fn decode(&self, bytes: &[u8], out: &mut [f32]);
 
-    /// Encodes one row (or, for the flat `Apr*` encodings, one whole tensor) and appends its bytes.
+    /// Decodes the elements `start .. start + out.len()` of the tensor whose bytes are `bytes`.
+    /// Here both ends are block boundaries; the flat `Apr*` encodings take any range.
+    ///
+    /// # Panics
+    /// Where the range does not lie inside, or is no whole number of blocks.
+    fn decode_range(&self, bytes: &[u8], start: usize, out: &mut [f32]) {
+        let (len, size) = (self.dtype().block_len(), self.dtype().block_bytes());
+        assert!(
+            start.is_multiple_of(len) && out.len().is_multiple_of(len),
+            "a {} range holds whole blocks",
+            self.dtype()
+        );
+        self.decode(&bytes[start / len * size..(start + out.len()) / len * size], out);
+    }
+
+    /// Encodes whole rows (for the flat `Apr*` encodings, one whole tensor) and appends their bytes.
     ///
     /// # Errors
-    /// [`crate::Kind::Unsupported`] where this encoding is only read; [`crate::Kind::Lossy`] where a value
-    /// cannot be held at all (an f16 overflow to infinity).
-    fn encode(&self, row: &[f32], out: &mut Vec<u8>) -> Result<()>;
+    /// [`crate::Kind::Unsupported`] where this encoding is only read; [`crate::Kind::NonFinite`] for a NaN or
+    /// an infinity; [`crate::Kind::Lossy`] where a value cannot be held at all (an f16 overflow to infinity).
+    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()>;
+}
+
+/// The codec of `dtype`.
+///
+/// # Errors
+/// [`Kind::Unsupported`] for the plain integer encodings, whose values are no weights.
+pub fn codec(dtype: DType) -> Result<&'static dyn Codec> {
+    CODECS.iter().copied().find(|c| c.dtype() == dtype).ok_or_else(|| {
+        Error::unsupported(format!("dtype {dtype}"), "an integer tensor is no weight and has no f32 values")
+    })
+}
+
+/// Every element of `tensor`, row-major.
+///
+/// # Errors
+/// [`Kind::Unsupported`] for an integer tensor; [`Kind::Malformed`] where bytes and shape disagree.
+pub fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
+    let codec = codec(tensor.dtype)?;
+    check_size(tensor)?;
+    // The size check bounds the element count by the bytes that are really there.
+    let mut out = vec![0.0; tensor.shape.numel()];
+    codec.decode_range(&tensor.bytes, 0, &mut out);
+    Ok(out)
+}
+
+/// Row `row` of `tensor` (`out.len()` is the innermost dimension). Works for every encoding that has a
+/// codec, also for the flat `Apr*` ones, whose blocks ignore rows.
+///
+/// # Errors
+/// As [`to_f32`], and [`Kind::Internal`] for a row that is not there or an `out` of another length.
+pub fn row_to_f32(tensor: &Tensor, row: usize, out: &mut [f32]) -> Result<()> {
+    let codec = codec(tensor.dtype)?;
+    check_size(tensor)?;
+    let len = tensor.shape.row_len();
+    if row >= tensor.shape.rows() || out.len() != len {
+        let what = format!("row {row} with room for {} elements asked of shape {}", out.len(), tensor.shape);
+        return Err(Error::new(Kind::Internal, "quant::row_to_f32", what));
+    }
+    codec.decode_range(&tensor.bytes, row * len, out);
+    Ok(())
+}
+
+/// The bytes of `values` (row-major, of `shape`) in `dtype`. Rows do not influence each other, except in
+/// `AprQ8`, which has one scale for the whole tensor.
+///
+/// # Errors
+/// As [`Codec::encode`], naming the flat index; [`Kind::Lossy`] where a row is no whole number of blocks.
+pub fn from_f32(dtype: DType, shape: &Shape, values: &[f32]) -> Result<Vec<u8>> {
+    let codec = codec(dtype)?;
+    if shape.checked_numel() != Some(values.len()) {
+        let what = format!("{} values for shape {shape}", values.len());
+        return Err(Error::new(Kind::Internal, "quant::from_f32", what));
+    }
+    let Some(size) = dtype.nbytes(shape) else {
+        let what = format!(
+            "a row of {} elements is no whole number of {}-element blocks",
+            shape.row_len(),
+            dtype.block_len()
+        );
+        return Err(Error::new(Kind::Lossy, format!("dtype {dtype}"), what).hint("store this tensor as F16"));
+    };
+    let mut out = Vec::with_capacity(size);
+    codec.encode(values, &mut out)?;
+    Ok(out)
+}
+
+fn check_size(tensor: &Tensor) -> Result<()> {
+    let needed = tensor.dtype.nbytes(&tensor.shape);
+    if needed == Some(tensor.bytes.len()) {
+        return Ok(());
+    }
+    let what = match needed {
+        Some(needed) => format!("{} bytes found, {needed} needed", tensor.bytes.len()),
+        None => "a row is no whole number of blocks, or the size overflows".to_owned(),
+    };
+    Err(Error::new(Kind::Malformed, format!("{} tensor of shape {}", tensor.dtype, tensor.shape), what))
+}
+
+/// The little-endian half at byte `at` of a block, widened exactly.
+fn half_at(block: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// Asserts that `bytes` are whole blocks of `dtype` and hold `out_len` elements.
+fn assert_blocks(dtype: DType, bytes: &[u8], out_len: usize) {
+    let (len, size) = (dtype.block_len(), dtype.block_bytes());
+    assert!(
+        bytes.len().is_multiple_of(size) && bytes.len() / size * len == out_len,
+        "{} bytes of {dtype} do not hold {out_len} elements",
+        bytes.len()
+    );
+}
+
+fn read_only(dtype: DType) -> Error {
+    Error::unsupported(format!("dtype {dtype}"), "this encoding is read, not written")
+        .hint("write F32, F16, BF16, Q8_0 or Q4_0")
+}
+
+/// Refuses the first NaN or infinity: no encoding here has a promise to keep about them.
+fn check_finite(dtype: DType, values: &[f32]) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(i) => {
+            let what = format!("{} cannot be encoded as {dtype}", values[i]);
+            Err(Error::new(Kind::NonFinite, "weights", what).at(format!("index {i}")))
+        }
+    }
+}
+
+/// A finite `value` at `index` whose f16 (itself or its block's scale) is infinite.
+fn half_overflow(dtype: DType, index: usize, value: f32) -> Error {
+    let what = format!("{value} is beyond what {dtype} holds: its f16 would be infinite");
+    Error::new(Kind::Lossy, "weights", what)
+        .at(format!("index {index}"))
+        .hint("keep this tensor as F32 or BF16")
+}
+
+/// A float to an integer as C compiled for x86-64 does it: truncation, and `i32::MIN` for NaN and for
+/// anything out of range. GGML's quantisers meet both where `1 / d` overflows.
+fn truncate(x: f32) -> i32 {
+    // -2^31 itself converts; 2^31 is the first value above that does not.
+    if (-2_147_483_648.0..2_147_483_648.0).contains(&x) { x as i32 } else { i32::MIN }
 }
