@@ -3,25 +3,33 @@
 //! `schema` is what stands in the file, `plan` expands it. Names of gates and backends are checked by a
 //! [`Catalog`] that the runner passes in, so that a misspelt gate is an error on its line before anything runs.
 
+mod check;
+mod diagnostics;
+mod located;
+mod names;
+mod parse;
+mod plan;
+mod prompts;
+mod references;
+mod scalars;
+mod schema;
+mod schema_json;
+mod source;
+mod suggest;
+mod tree;
+
+pub use diagnostics::{Diagnostic, Diagnostics};
+pub use located::{At, Entries, Located, NAME_PATTERN};
+pub use parse::{parse, parse_bytes};
+pub use plan::plan;
+pub use schema::{
+    Artifact, DEFAULT_TOKENS, Dialect, Expect, Format, GateUse, Model, Names, Origin, ParamValue, Playbook,
+    Policy, Prompt, Quantize, Reports, Runtime, Seconds,
+};
+pub use schema_json::json_schema;
+pub use source::Source;
+
 use std::collections::BTreeMap;
-
-/// A place in the playbook, 1-based.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct At {
-    /// Line.
-    pub line: u32,
-    /// Column.
-    pub column: u32,
-}
-
-/// A value with the place it was written at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Located<T> {
-    /// The value.
-    pub value: T,
-    /// Where it stands.
-    pub at: At,
-}
 
 /// What the runner knows and the planner must ask.
 pub trait Catalog {
@@ -77,17 +85,10 @@ pub struct Param {
 pub enum ParamDefault {
     /// A number.
     Number(f64),
-    /// A word.
+    /// A word, any of them.
     Text(&'static str),
-}
-
-/// A limit's value as written.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ParamValue {
-    /// A number.
-    Number(f64),
-    /// A word, such as `counting: teacher_forced`.
-    Text(String),
+    /// One of these words; the first is the default.
+    Choice(&'static [&'static str]),
 }
 
 /// One gate on one artifact on one backend for one prompt.

@@ -1,0 +1,363 @@
+//! A playbook becomes its cases: gate × model × artifact × backend (× prompt), in the order of the file.
+//!
+//! Every name is settled here, before anything runs: a misspelled gate is an error on its line and never a check
+//! that silently did not happen.
+
+use super::diagnostics::{Diagnostics, Gather};
+use super::located::{At, Located};
+use super::names::Names;
+use super::schema::{Artifact, DEFAULT_TOKENS, Expect, GateUse, Origin, ParamValue, Playbook};
+use super::{AgainstRule, Case, Catalog, GateInfo, ParamDefault, suggest};
+use std::collections::{BTreeMap, HashMap};
+
+/// Expands the playbook into cases with unique ids, in a fixed order: suite, gate, model, artifact, backend,
+/// prompt, each as the playbook lists it.
+///
+/// # Errors
+/// Every unknown name, limit that the gate does not know or that has the wrong type, `against:` that breaks the
+/// gate's rule, circle of conversions, `expect: fail` without a reason, and every gate that is left without a case.
+pub fn plan(playbook: &Playbook, catalog: &dyn Catalog) -> Result<Vec<Case>, Diagnostics> {
+    let mut gather = Gather::new(&playbook.source);
+    super::references::check(playbook, catalog, &mut gather);
+    let mut planner = Planner { playbook, catalog, gather, cases: Vec::new(), ids: HashMap::new() };
+    for (suite, uses) in playbook.suites.iter() {
+        if uses.is_empty() {
+            let message = format!("the suite `{}` has no gate", suite.value);
+            planner.gather.add(suite.at, message, Some("name at least one, or leave the suite out".into()));
+        }
+        for gate in uses {
+            planner.gate(&suite.value, gate);
+        }
+    }
+    planner.gather.finish(planner.cases)
+}
+
+/// Most cases of one playbook: a matrix beyond this is a slip.
+const MOST_CASES: usize = 100_000;
+
+struct Planner<'a> {
+    playbook: &'a Playbook,
+    catalog: &'a dyn Catalog,
+    gather: Gather,
+    cases: Vec<Case>,
+    /// Where each id was first given.
+    ids: HashMap<String, At>,
+}
+
+/// What one use of a gate selects, every name known.
+struct Selection<'a> {
+    models: Vec<&'a str>,
+    artifacts: Vec<&'a str>,
+    /// One empty name for a gate that runs no model.
+    backends: Vec<&'a str>,
+    prompts: Vec<(String, String)>,
+    against: Option<&'a str>,
+}
+
+impl<'a> Planner<'a> {
+    fn gate(&mut self, suite: &str, gate: &'a GateUse) {
+        let Some(info) = self.catalog.gate(&gate.gate.value) else {
+            let hint = suggest::hint(&gate.gate.value, &self.catalog.gate_ids());
+            return self.gather.add(gate.gate.at, format!("unknown gate `{}`", gate.gate.value), hint);
+        };
+        self.limits(gate, &info);
+        self.expectation(gate);
+        // Expand even after a complaint about limits: all complaints of a gate at once.
+        let Some(selection) = self.selection(gate, &info) else { return };
+        let before = self.cases.len();
+        for model in &selection.models {
+            for artifact in &selection.artifacts {
+                if !self.applies(artifact, model) || !self.compares(artifact, model, &selection, &info) {
+                    continue;
+                }
+                for backend in &selection.backends {
+                    if info.against == AgainstRule::BackendOrRuntime && selection.against == Some(*backend) {
+                        continue;
+                    }
+                    if info.per_prompt {
+                        for prompt in &selection.prompts {
+                            self.case(suite, gate, &selection, (model, artifact, backend), Some(prompt));
+                        }
+                    } else {
+                        self.case(suite, gate, &selection, (model, artifact, backend), None);
+                    }
+                }
+            }
+        }
+        if self.cases.len() == before && self.cases.len() < MOST_CASES {
+            let hint =
+                "no selected artifact applies to a selected model, or each would be compared with itself";
+            let message = format!("the gate `{}` is left without a case", info.id);
+            self.gather.add(gate.gate.at, message, Some(hint.into()));
+        }
+    }
+
+    fn case(
+        &mut self,
+        suite: &str,
+        gate: &GateUse,
+        selection: &Selection,
+        (model, artifact, backend): (&str, &str, &str),
+        prompt: Option<&(String, String)>,
+    ) {
+        if self.cases.len() >= MOST_CASES {
+            if self.cases.len() == MOST_CASES {
+                let message = format!("the playbook expands to more than {MOST_CASES} cases");
+                self.gather.add(gate.gate.at, message, None);
+            }
+            return;
+        }
+        let id = case_id(suite, gate, model, artifact, backend, prompt.map(|p| p.0.as_str()));
+        let at = gate.gate.at;
+        if let Some(first) = self.ids.insert(id.clone(), at) {
+            let message = format!("the case `{id}` stands already on line {}", first.line);
+            self.gather.add(at, message, Some("give one of the two gates a `label:`".into()));
+            return;
+        }
+        let playbook = self.playbook;
+        let wants_fail = gate.expect.as_ref().is_some_and(|e| e.value == Expect::Fail);
+        let prompts = if prompt.is_some() { Vec::new() } else { selection.prompts.clone() };
+        self.cases.push(Case {
+            id,
+            suite: suite.to_owned(),
+            gate: gate.gate.value.clone(),
+            model: model.to_owned(),
+            artifact: artifact.to_owned(),
+            backend: backend.to_owned(),
+            prompt: prompt.cloned(),
+            prompts,
+            against: selection.against.map(str::to_owned),
+            tokens: gate.tokens.as_ref().map_or(DEFAULT_TOKENS, |t| t.value) as usize,
+            limits: gate.limits.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
+            expect_fail: gate.reason.as_ref().filter(|_| wants_fail).map(|r| r.value.clone()),
+            optional: gate.optional
+                || playbook.models.get(model).is_some_and(|m| m.optional)
+                || self.optional_artifact(artifact)
+                || selection.against.is_some_and(|a| self.optional_against(a)),
+            timeout_s: gate.timeout.unwrap_or(playbook.policy.case_timeout).0,
+            at,
+        });
+    }
+
+    fn selection(&mut self, gate: &'a GateUse, info: &GateInfo) -> Option<Selection<'a>> {
+        let playbook = self.playbook;
+        let names = Names::of(playbook, self.catalog);
+        let models = names.models.select(gate.models.as_deref(), &mut self.gather);
+        let artifacts = names.artifacts.select(gate.artifacts.as_deref(), &mut self.gather);
+        let prompt_names = names.prompts.select(gate.prompts.as_deref(), &mut self.gather);
+        let backends = if info.needs_backend {
+            let listed = gate.backends.as_ref().unwrap_or(&playbook.backends);
+            names.backends.select(Some(listed.as_slice()), &mut self.gather)
+        } else {
+            if let Some(first) = gate.backends.as_ref().and_then(|b| b.first()) {
+                let message = format!("the gate `{}` runs no model and has no backends", info.id);
+                self.gather.add(first.at, message, Some("leave `backends` out".into()));
+            }
+            Some(vec![""])
+        };
+        let against = self.against(gate, info, &names);
+        if prompt_names.as_ref().is_some_and(Vec::is_empty) && info.per_prompt {
+            let message = format!("the gate `{}` needs prompts and the playbook has none", info.id);
+            self.gather.add(gate.gate.at, message, Some("add `prompts:` to the playbook".into()));
+            return None;
+        }
+        let (models, artifacts, backends, against) = (models?, artifacts?, backends?, against?);
+        self.not_with_itself(gate, info, against);
+        let prompts = self.prompts(&prompt_names?);
+        Some(Selection { models, artifacts, backends, prompts, against })
+    }
+
+    /// Name and text of each prompt. A prompt from a file that nobody read would be an empty prompt in disguise.
+    fn prompts(&mut self, names: &[&str]) -> Vec<(String, String)> {
+        let mut prompts = Vec::new();
+        for name in names {
+            let Some(prompt) = self.playbook.prompts.get(name) else { continue };
+            match (&prompt.text, &prompt.file) {
+                (Some(text), _) => prompts.push(((*name).to_owned(), text.clone())),
+                (None, Some(file)) => {
+                    let message = format!("the file of the prompt `{name}` was not read");
+                    self.gather.add(file.at, message, None);
+                }
+                (None, None) => {}
+            }
+        }
+        prompts
+    }
+
+    /// What the gate compares with; `None` after a complaint.
+    fn against(&mut self, gate: &'a GateUse, info: &GateInfo, names: &Names<'a>) -> Option<Option<&'a str>> {
+        let gather = &mut self.gather;
+        match (&gate.against, info.against) {
+            (None, AgainstRule::None) => Some(None),
+            (None, AgainstRule::ArtifactOrSource) => Some(Some(SOURCE)),
+            (None, AgainstRule::Artifact | AgainstRule::BackendOrRuntime) => {
+                let what = match info.against {
+                    AgainstRule::BackendOrRuntime => "a backend or a runtime",
+                    AgainstRule::None | AgainstRule::ArtifactOrSource | AgainstRule::Artifact => {
+                        "an artifact"
+                    }
+                };
+                let message = format!("the gate `{}` compares with {what}: `against` is missing", info.id);
+                gather.add(gate.gate.at, message, None);
+                None
+            }
+            (Some(given), AgainstRule::None) => {
+                let message = format!("the gate `{}` compares with nothing that could be named", info.id);
+                gather.add(given.at, message, Some("leave `against` out".into()));
+                None
+            }
+            (Some(given), AgainstRule::ArtifactOrSource | AgainstRule::Artifact) => {
+                names.artifacts.known(given, gather).map(Some)
+            }
+            (Some(given), AgainstRule::BackendOrRuntime) => names.runners.known(given, gather).map(Some),
+        }
+    }
+
+    /// Comparing a thing with itself measures nothing. Where the playbook asks for it by name it is an error;
+    /// where it comes from a default list it is left out.
+    fn not_with_itself(&mut self, gate: &GateUse, info: &GateInfo, against: Option<&str>) {
+        let Some(against) = against else { return };
+        let listed = match info.against {
+            AgainstRule::None => return,
+            AgainstRule::ArtifactOrSource | AgainstRule::Artifact => &gate.artifacts,
+            AgainstRule::BackendOrRuntime => &gate.backends,
+        };
+        for name in listed.iter().flatten() {
+            let same = match info.against {
+                AgainstRule::BackendOrRuntime => name.value == against,
+                AgainstRule::None | AgainstRule::ArtifactOrSource | AgainstRule::Artifact => {
+                    self.same_artifact(&name.value, against)
+                }
+            };
+            if same {
+                let message = format!("`{}` would be compared with itself", name.value);
+                self.gather.add(name.at, message, Some("name another one in `against`".into()));
+            }
+        }
+    }
+
+    /// Whether an artifact of this model can be held against what the gate names.
+    fn compares(&self, artifact: &str, model: &str, selection: &Selection, info: &GateInfo) -> bool {
+        match (info.against, selection.against) {
+            (AgainstRule::ArtifactOrSource | AgainstRule::Artifact, Some(against)) => {
+                self.applies(against, model) && !self.same_artifact(artifact, against)
+            }
+            (AgainstRule::None | AgainstRule::BackendOrRuntime, _)
+            | (AgainstRule::ArtifactOrSource | AgainstRule::Artifact, None) => true,
+        }
+    }
+
+    fn same_artifact(&self, a: &str, b: &str) -> bool {
+        a == b || (self.is_source(a) && self.is_source(b))
+    }
+
+    fn is_source(&self, name: &str) -> bool {
+        let origin = self.playbook.artifacts.get(name).and_then(Artifact::origin);
+        name == SOURCE || origin == Some(Origin::Source)
+    }
+
+    /// Whether the artifact, and all that it is made from, applies to the model.
+    fn applies(&self, artifact: &str, model: &str) -> bool {
+        lineage(self.playbook, artifact)
+            .iter()
+            .all(|a| a.models.as_ref().is_none_or(|claimed| claimed.iter().any(|m| m.value == model)))
+    }
+
+    fn optional_artifact(&self, name: &str) -> bool {
+        lineage(self.playbook, name).iter().any(|a| a.optional)
+    }
+
+    fn optional_against(&self, name: &str) -> bool {
+        self.optional_artifact(name) || self.playbook.runtimes.get(name).is_some_and(|r| r.optional)
+    }
+
+    fn limits(&mut self, gate: &GateUse, info: &GateInfo) {
+        let known: Vec<&str> = info.params.iter().map(|p| p.name).collect();
+        for (name, value) in gate.limits.iter() {
+            let Some(param) = info.params.iter().find(|p| p.name == name.value) else {
+                let message = format!("the gate `{}` has no limit `{}`", info.id, name.value);
+                self.gather.add(name.at, message, suggest::hint(&name.value, &known));
+                continue;
+            };
+            match (&value.value, param.default) {
+                (ParamValue::Text(text), Some(ParamDefault::Choice(words)))
+                    if !words.contains(&text.as_str()) =>
+                {
+                    let message = format!("`{}`: unknown value `{text}`", name.value);
+                    self.gather.add(value.at, message, suggest::hint(text, words));
+                }
+                (ParamValue::Number(n), Some(ParamDefault::Text(_) | ParamDefault::Choice(_))) => {
+                    self.gather.add(value.at, format!("`{}`: expected a word, found {n}", name.value), None);
+                }
+                (ParamValue::Text(text), Some(ParamDefault::Number(_))) => {
+                    let message = format!("`{}`: expected a number, found `{text}`", name.value);
+                    self.gather.add(value.at, message, None);
+                }
+                (ParamValue::Number(n), Some(ParamDefault::Number(_)) | None) if !n.is_finite() => {
+                    let message = format!("`{}`: expected a finite number", name.value);
+                    self.gather.add(value.at, message, None);
+                }
+                (ParamValue::Number(_), Some(ParamDefault::Number(_)) | None)
+                | (ParamValue::Text(_), Some(ParamDefault::Text(_) | ParamDefault::Choice(_)) | None) => {}
+            }
+        }
+    }
+
+    fn expectation(&mut self, gate: &GateUse) {
+        match (&gate.expect, &gate.reason) {
+            (Some(expect), None) if expect.value == Expect::Fail => {
+                let hint = Some("add `reason:`, so that a known weakness is stated".to_owned());
+                self.gather.add(expect.at, "`expect: fail` needs a reason", hint);
+            }
+            (expect, Some(reason)) if expect.as_ref().is_none_or(|e| e.value == Expect::Pass) => {
+                let hint = Some("add `expect: fail` or leave `reason` out".to_owned());
+                self.gather.add(
+                    reason.at,
+                    "`reason` explains an expected failure, and none is expected",
+                    hint,
+                );
+            }
+            (Some(_), _) | (None, _) => {}
+        }
+    }
+}
+
+/// The name that always means the model's source.
+pub(super) const SOURCE: &str = "source";
+
+/// The artifact of that name and those that it is made from, as far as they are known; ends in a circle too.
+pub(super) fn lineage<'a>(playbook: &'a Playbook, name: &str) -> Vec<&'a Artifact> {
+    let mut chain = Vec::new();
+    let mut next = playbook.artifacts.get(name);
+    while let Some(artifact) = next {
+        if chain.len() > playbook.artifacts.len() {
+            break;
+        }
+        chain.push(artifact);
+        next = artifact.from.as_ref().and_then(|from: &Located<String>| playbook.artifacts.get(&from.value));
+    }
+    chain
+}
+
+/// `suite/gate[@label]/model/artifact[/backend][/prompt]`.
+fn case_id(
+    suite: &str,
+    gate: &GateUse,
+    model: &str,
+    artifact: &str,
+    backend: &str,
+    prompt: Option<&str>,
+) -> String {
+    let mut id = format!("{suite}/{}", gate.gate.value);
+    if let Some(label) = &gate.label {
+        id.push('@');
+        id.push_str(&label.value);
+    }
+    for part in [Some(model), Some(artifact), Some(backend), prompt] {
+        if let Some(part) = part.filter(|p| !p.is_empty()) {
+            id.push('/');
+            id.push_str(part);
+        }
+    }
+    id
+}

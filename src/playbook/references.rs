@@ -1,0 +1,74 @@
+//! What the parts of a playbook say of each other, apart from its gates: artifacts, models, policy.
+
+use super::diagnostics::Gather;
+use super::names::Names;
+use super::plan::{SOURCE, lineage};
+use super::schema::{Format, Origin, Playbook};
+use super::{Catalog, NAME_PATTERN};
+
+/// Complains about every reference that leads nowhere or in a circle.
+pub(super) fn check(playbook: &Playbook, catalog: &dyn Catalog, gather: &mut Gather) {
+    let names = Names::of(playbook, catalog);
+    artifacts(playbook, &names, gather);
+    // A gate that names its own backends is complained about there.
+    names.backends.select(Some(&playbook.backends), gather);
+    names.suites.select(Some(&playbook.policy.required_suites), gather);
+    for (runtime, _) in playbook.runtimes.iter() {
+        if catalog.backend_names().contains(&runtime.value.as_str()) {
+            let message = format!("the runtime `{}` has the name of a backend", runtime.value);
+            gather.add(runtime.at, message, Some("give it another name".into()));
+        }
+    }
+}
+
+fn artifacts(playbook: &Playbook, names: &Names, gather: &mut Gather) {
+    for (name, artifact) in playbook.artifacts.iter() {
+        if let Some(claimed) = &artifact.models {
+            names.models.select(Some(claimed), gather);
+        }
+        let Some(origin) = artifact.origin() else {
+            let message = format!("`{}` mixes `source`, `from` and `file`", name.value);
+            gather.add(name.at, message, Some("an artifact is exactly one of the three".into()));
+            continue;
+        };
+        if name.value == SOURCE && origin != Origin::Source {
+            let hint = Some(format!("choose another name (`{NAME_PATTERN}`)"));
+            gather.add(name.at, "the name `source` always means the model's source", hint);
+        }
+        let made_here = matches!(origin, Origin::Converted { .. });
+        let conversion_keys = [
+            ("format", artifact.format.is_some()),
+            ("quantize", artifact.quantize.is_some()),
+            ("names", artifact.names.is_some()),
+            ("dialect", artifact.dialect.is_some()),
+            ("allow_lossy", artifact.allow_lossy),
+        ];
+        for (key, given) in conversion_keys {
+            if given && !made_here {
+                let message = format!("`{}` is not converted, so `{key}` says nothing", name.value);
+                gather.add(name.at, message, Some(format!("leave `{key}` out")));
+            }
+        }
+        if let Origin::Converted { from, format } = origin {
+            if format != Format::Apr && (artifact.names.is_some() || artifact.dialect.is_some()) {
+                let message =
+                    format!("`names` and `dialect` belong to APR files, and `{}` is none", name.value);
+                gather.add(name.at, message, None);
+            }
+            if names.artifacts.known(from, gather).is_some() && in_circle(playbook, &name.value) {
+                let message = format!("`{}` is made from itself", name.value);
+                gather.add(
+                    from.at,
+                    message,
+                    Some("one artifact of the circle must come from `source`".into()),
+                );
+            }
+        }
+    }
+}
+
+/// Whether following `from` leads back to `name`.
+fn in_circle(playbook: &Playbook, name: &str) -> bool {
+    let ends = lineage(playbook, name);
+    ends.iter().any(|a| a.from.as_ref().is_some_and(|from| from.value == name))
+}
