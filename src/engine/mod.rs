@@ -1,13 +1,198 @@
 //! Backends: the fused operations that the one decoder is written in.
 //!
-//! The decoder (`infer`) is generic over [`Backend`]; a backend owns its buffers and its weights' layout.
-//! All values are f32 in `exact` numerics. Reduction orders are written down in `contracts/kernels/`.
+//! [`decoder`] tells the forward pass once, generic over [`Backend`]; a backend owns its buffers and the layout of
+//! its weights. All values are f32 (`exact` numerics); reduction orders are written down in `contracts/kernels/`.
 
-use crate::Result;
-use crate::models::{Ffn, Model, NormKind};
+pub mod decoder;
+pub mod reference;
+mod rope;
+mod weights;
 
-/// One way to compute. Buffers are activations `[n_tokens, width]`, row-major.
-pub trait Backend: Send + Sync {
-    /// `reference`, `cpu`.
+#[cfg(test)]
+pub(crate) mod random_model;
+
+use crate::models::{Model, ModelConfig, NormKind, Weight};
+use crate::{Error, Kind, Result};
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use rope::{Angles, Rope};
+pub use weights::{LayerWeights, Linear, ModelWeights, Norm};
+
+/// One way to compute. A buffer holds activations `[n_tokens, width]`, row-major; an operation sets the number
+/// of tokens of its outputs.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// Activations `[n_tokens, width]`, f32.
+    type Buffer: Send;
+    /// A weight `[out, in]`, in the encoding of its file.
+    type Matrix: Send + Sync;
+    /// A norm weight or a bias, f32.
+    type Vector: Send + Sync;
+    /// Keys and values of one layer, f32, for positions `0..n`.
+    type Cache: Send;
+
+    /// The name in [`BACKENDS`].
     fn name(&self) -> &'static str;
+
+    /// Prepares a weight of shape `[out, in]`.
+    ///
+    /// # Errors
+    /// An encoding that the backend cannot read.
+    fn matrix(&self, weight: &Weight) -> Result<Self::Matrix>;
+    /// Prepares a vector, given in canonical order.
+    fn vector(&self, values: Vec<f32>) -> Self::Vector;
+    /// An empty buffer of `width` columns.
+    fn buffer(&self, width: usize) -> Self::Buffer;
+    /// An empty cache of one layer.
+    fn cache(&self, heads: &Heads) -> Self::Cache;
+
+    /// `x[t] = table[ids[t]]`; every id is below the table's rows.
+    fn embed(&self, table: &Self::Matrix, ids: &[u32], x: &mut Self::Buffer) -> Result<()>;
+    /// `x[t] += table[start + t]`: learned positions.
+    fn add_positions(&self, table: &Self::Matrix, start: usize, x: &mut Self::Buffer) -> Result<()>;
+    /// `out[t] = norm(x[t])`.
+    fn norm(&self, norm: &Norm<Self>, x: &Self::Buffer, out: &mut Self::Buffer);
+    /// `outs[i] = x weights[i]ᵀ + biases[i]`: several weights of one input at once.
+    fn linear<const N: usize>(
+        &self,
+        weights: [&Linear<Self>; N],
+        x: &Self::Buffer,
+        outs: [&mut Self::Buffer; N],
+    ) -> Result<()>;
+    /// `residual += x weightᵀ + bias`.
+    fn linear_add(&self, weight: &Linear<Self>, x: &Self::Buffer, residual: &mut Self::Buffer) -> Result<()>;
+    /// Rotates `q` `[n, n_heads, head_dim]` and `k` `[n, n_kv_heads, head_dim]` where there are angles, then
+    /// stores `k` and `v` at positions `start..start + n`.
+    fn rope_store(
+        &self,
+        heads: &Heads,
+        angles: Option<&Angles>,
+        start: usize,
+        qkv: (&mut Self::Buffer, &mut Self::Buffer, &Self::Buffer),
+        cache: &mut Self::Cache,
+    );
+    /// Causal attention of the queries at positions `start..`: `out` is `[n, n_heads, head_dim]`.
+    fn attend(
+        &self,
+        heads: &Heads,
+        q: &Self::Buffer,
+        cache: &Self::Cache,
+        start: usize,
+        out: &mut Self::Buffer,
+    );
+    /// `out = silu(x gateᵀ) * (x upᵀ)`.
+    fn silu_gated(
+        &self,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// `out = gelu_tanh(x upᵀ)`.
+    fn gelu(&self, up: &Linear<Self>, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    /// The logits `[rows, vocab]` of the tokens `rows`: `norm(x[rows]) headᵀ`.
+    fn head(
+        &self,
+        norm: &Norm<Self>,
+        head: &Self::Matrix,
+        x: &Self::Buffer,
+        rows: Range<usize>,
+    ) -> Result<Vec<f32>>;
+}
+
+/// A backend in the table.
+pub struct BackendEntry {
+    /// `reference`, `cpu`.
+    pub name: &'static str,
+    /// Loads a model onto so many threads.
+    load: fn(&Model, usize) -> Result<Arc<dyn Engine>>,
+}
+
+/// Every backend, in the order a reader is told of them.
+pub const BACKENDS: &[BackendEntry] = &[BackendEntry {
+    name: reference::NAME,
+    load: |model, _threads| Ok(Arc::new(decoder::Decoder::load(reference::Reference, model)?)),
+}];
+
+/// The names of [`BACKENDS`].
+pub fn backend_names() -> Vec<&'static str> {
+    BACKENDS.iter().map(|b| b.name).collect()
+}
+
+/// Loads `model` onto the backend of that name. Weights stay where they are mapped.
+///
+/// # Errors
+/// [`Kind::Usage`] for an unknown backend or no threads; [`Kind::Contract`] for a missing, misshapen or unused
+/// weight.
+pub fn load(model: &Model, backend: &str, threads: usize) -> Result<Arc<dyn Engine>> {
+    if threads == 0 {
+        return Err(Error::new(Kind::Usage, "threads", "0 threads cannot compute").hint("use 1 or more"));
+    }
+    let entry = BACKENDS.iter().find(|b| b.name == backend).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("backend `{backend}`"), "there is no such backend")
+            .hint(format!("known: {}", backend_names().join(", ")))
+    })?;
+    (entry.load)(model, threads)
+}
+
+/// A model loaded onto some backend, whatever its types.
+pub trait Engine: Send + Sync {
+    /// The name of its backend.
+    fn backend_name(&self) -> &'static str;
+    /// Sizes and switches.
+    fn config(&self) -> &ModelConfig;
+    /// An empty context.
+    fn context(self: Arc<Self>) -> Box<dyn Context>;
+}
+
+/// A sequence in the making: its cache and its position.
+pub trait Context: Send {
+    /// Appends `ids` and returns the logits asked for.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for no ids, an id outside the vocabulary, or more positions than the model has; then
+    /// nothing was appended.
+    fn forward(&mut self, ids: &[u32], want: Want) -> Result<Vec<f32>>;
+    /// How many tokens are in the cache.
+    fn position(&self) -> usize;
+    /// Forgets every token.
+    fn reset(&mut self);
+}
+
+/// Which logits a forward pass returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Of the last token: `[vocab]`.
+    Last,
+    /// Of every token: `[n_tokens, vocab]`.
+    All,
+}
+
+/// Geometry of attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Heads {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; query head `h` reads `h / (n_heads / n_kv_heads)`.
+    pub n_kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Score scale.
+    pub scale: f32,
+}
+
+impl Heads {
+    /// The key and value head that query head `h` reads.
+    pub fn kv_head(&self, h: usize) -> usize {
+        h / (self.n_heads / self.n_kv_heads)
+    }
+}
+
+/// Kind and epsilon of every norm of a model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormRule {
+    /// Which norm.
+    pub kind: NormKind,
+    /// Added to the mean square or the variance.
+    pub eps: f32,
 }

@@ -1,0 +1,210 @@
+//! The forward pass, told once: embed; per layer attend and feed forward, each added to the residual; head.
+//!
+//! Families differ by the switches of [`ModelConfig`], backends by the operations of [`Backend`].
+
+use super::{Angles, Backend, Context, Engine, Heads, ModelWeights, Rope, Want};
+use crate::models::{Ffn, Model, ModelConfig, Position};
+use crate::{Error, Kind, Result};
+use std::sync::Arc;
+
+/// A long prompt is computed in pieces of so many tokens: few enough that a piece of activations stays in the
+/// second-level cache, many enough that decoding the weights costs little. No result depends on it.
+const PIECE: usize = 128;
+
+/// A model on a backend.
+pub struct Decoder<B: Backend> {
+    backend: B,
+    config: ModelConfig,
+    heads: Heads,
+    rope: Option<Rope>,
+    weights: ModelWeights<B>,
+}
+
+/// One sequence on a decoder.
+struct Sequence<B: Backend> {
+    decoder: Arc<Decoder<B>>,
+    position: usize,
+    caches: Vec<B::Cache>, // one per layer
+    x: B::Buffer,          // [n, hidden], the residual stream
+    normed: B::Buffer,     // [n, hidden]
+    q: B::Buffer,          // [n, n_heads, head_dim], RoPE applied
+    k: B::Buffer,          // [n, n_kv_heads, head_dim], RoPE applied
+    v: B::Buffer,          // [n, n_kv_heads, head_dim]
+    attended: B::Buffer,   // [n, n_heads, head_dim]
+    wide: B::Buffer,       // [n, intermediate], activated
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Resolves the weights of `model` on `backend`.
+    ///
+    /// # Errors
+    /// [`Kind::Contract`] for sizes that contradict each other and for missing, misshapen or unused weights.
+    pub fn load(backend: B, model: &Model) -> Result<Self> {
+        let config = model.config.clone();
+        check_sizes(&config).map_err(|what| {
+            Error::new(Kind::Contract, model.path.display().to_string(), what).at("config")
+        })?;
+        let weights = ModelWeights::resolve(&backend, model)?;
+        let heads = Heads {
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+            scale: config.attn_scale,
+        };
+        Ok(Decoder { backend, heads, rope: Rope::new(&config.position), config, weights })
+    }
+}
+
+impl<B: Backend> Engine for Decoder<B> {
+    fn backend_name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn context(self: Arc<Self>) -> Box<dyn Context> {
+        let (b, c) = (&self.backend, &self.config);
+        let (hidden, q, kv) = (c.hidden_size, c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        Box::new(Sequence::<B> {
+            position: 0,
+            caches: (0..c.n_layers).map(|_| b.cache(&self.heads)).collect(),
+            x: b.buffer(hidden),
+            normed: b.buffer(hidden),
+            q: b.buffer(q),
+            k: b.buffer(kv),
+            v: b.buffer(kv),
+            attended: b.buffer(q),
+            wide: b.buffer(c.intermediate_size),
+            decoder: self,
+        })
+    }
+}
+
+impl<B: Backend> Sequence<B> {
+    /// Appends `ids` and returns the logits asked for; `None` skips the head.
+    fn append(&mut self, ids: &[u32], want: Option<Want>) -> Result<Vec<f32>> {
+        let Decoder { backend: b, config, heads, rope, weights: w } = &*self.decoder;
+        let (start, n) = (self.position, ids.len());
+        let angles: Option<Angles> = rope.as_ref().map(|r| r.angles(start, n));
+
+        b.embed(&w.token_embd, ids, &mut self.x)?;
+        if let Some(table) = &w.position_embd {
+            b.add_positions(table, start, &mut self.x)?;
+        }
+        for (layer, cache) in w.layers.iter().zip(&mut self.caches) {
+            b.norm(&layer.attn_norm, &self.x, &mut self.normed);
+            let projections = [&layer.q_proj, &layer.k_proj, &layer.v_proj];
+            b.linear(projections, &self.normed, [&mut self.q, &mut self.k, &mut self.v])?;
+            b.rope_store(heads, angles.as_ref(), start, (&mut self.q, &mut self.k, &self.v), cache);
+            b.attend(heads, &self.q, cache, start, &mut self.attended);
+            b.linear_add(&layer.o_proj, &self.attended, &mut self.x)?;
+
+            b.norm(&layer.ffn_norm, &self.x, &mut self.normed);
+            match (config.ffn, &layer.gate_proj) {
+                (Ffn::SiluGated, Some(gate)) => {
+                    b.silu_gated(gate, &layer.up_proj, &self.normed, &mut self.wide)?;
+                }
+                (Ffn::GeluTanh, None) => b.gelu(&layer.up_proj, &self.normed, &mut self.wide)?,
+                (Ffn::SiluGated, None) | (Ffn::GeluTanh, Some(_)) => {
+                    unreachable!(
+                        "`ModelWeights::resolve` gives a gate exactly where the feed-forward is gated"
+                    )
+                }
+            }
+            b.linear_add(&layer.down_proj, &self.wide, &mut self.x)?;
+        }
+        self.position += n;
+
+        let rows = match want {
+            None => return Ok(Vec::new()),
+            Some(Want::Last) => n - 1..n,
+            Some(Want::All) => 0..n,
+        };
+        b.head(&w.output_norm, w.output.as_ref().unwrap_or(&w.token_embd), &self.x, rows)
+    }
+
+    fn admit(&self, ids: &[u32]) -> Result<()> {
+        let config = &self.decoder.config;
+        if ids.is_empty() {
+            return Err(Error::new(Kind::Usage, "prompt", "there are no tokens to compute")
+                .hint("an empty text without a begin token has none"));
+        }
+        if let Some((i, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab_size) {
+            let what = format!("token id {id} is not below the vocabulary of {}", config.vocab_size);
+            return Err(Error::new(Kind::Usage, "prompt", what).at(format!("token {i}")));
+        }
+        if ids.len() > config.max_positions.saturating_sub(self.position) {
+            let what = format!(
+                "{} tokens after {} exceed the model's context of {}",
+                ids.len(),
+                self.position,
+                config.max_positions
+            );
+            return Err(Error::new(Kind::Usage, "context", what).hint("shorten the text"));
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> Context for Sequence<B> {
+    fn forward(&mut self, ids: &[u32], want: Want) -> Result<Vec<f32>> {
+        self.admit(ids)?;
+        let mut logits = Vec::new();
+        let mut pieces = ids.chunks(PIECE).peekable();
+        while let Some(piece) = pieces.next() {
+            let needed = (want == Want::All || pieces.peek().is_none()).then_some(want);
+            let mut rows = self.append(piece, needed)?;
+            if logits.is_empty() {
+                logits = rows;
+            } else {
+                logits.append(&mut rows);
+            }
+        }
+        Ok(logits)
+    }
+
+    fn position(&self) -> usize {
+        self.position
+    }
+
+    fn reset(&mut self) {
+        self.position = 0;
+        self.caches = self.caches.iter().map(|_| self.decoder.backend.cache(&self.decoder.heads)).collect();
+    }
+}
+
+/// Sizes that a weight's shape cannot vouch for.
+fn check_sizes(c: &ModelConfig) -> Result<(), String> {
+    let sizes = [
+        ("hidden_size", c.hidden_size),
+        ("n_layers", c.n_layers),
+        ("n_heads", c.n_heads),
+        ("n_kv_heads", c.n_kv_heads),
+        ("head_dim", c.head_dim),
+        ("intermediate_size", c.intermediate_size),
+        ("vocab_size", c.vocab_size),
+        ("max_positions", c.max_positions),
+    ];
+    if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+        return Err(format!("{name} is 0"));
+    }
+    if c.n_heads % c.n_kv_heads != 0 {
+        return Err(format!("{} query heads are no multiple of {} key heads", c.n_heads, c.n_kv_heads));
+    }
+    if c.n_heads.checked_mul(c.head_dim).is_none() {
+        return Err(format!("{} heads of {} overflow", c.n_heads, c.head_dim));
+    }
+    if !(c.norm_eps.is_finite() && c.norm_eps >= 0.0 && c.attn_scale.is_finite()) {
+        return Err(format!("norm_eps {} or attn_scale {} is no number to use", c.norm_eps, c.attn_scale));
+    }
+    match c.position {
+        Position::Learned => Ok(()),
+        Position::Rope { theta, dim } if theta > 0.0 && dim % 2 == 0 && dim <= c.head_dim => Ok(()),
+        Position::Rope { theta, dim } => Err(format!(
+            "rope theta {theta} must be positive and its width {dim} even and at most {}",
+            c.head_dim
+        )),
+    }
+}

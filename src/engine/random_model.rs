@@ -1,0 +1,160 @@
+//! Small models of seeded random weights, for tests: any family, any encoding, stored rows shuffled or not.
+
+use crate::models::{Ffn, Model, ModelConfig, NormKind, Position, RowOrder, Weight};
+use crate::quant;
+use crate::tensor::{Bytes, DType, Shape, Tensor};
+use std::collections::BTreeMap;
+
+/// A family with sizes that divide nothing evenly: an odd vocabulary, three query heads per key head.
+pub(crate) fn config(family: &str) -> ModelConfig {
+    let gpt2 = family == "gpt2";
+    ModelConfig {
+        family: family.to_owned(),
+        hidden_size: 256,
+        n_layers: 2,
+        n_heads: 6,
+        n_kv_heads: if gpt2 { 6 } else { 2 },
+        head_dim: 32,
+        intermediate_size: 512,
+        vocab_size: 131,
+        max_positions: 400,
+        norm: if gpt2 { NormKind::Layer } else { NormKind::Rms },
+        norm_eps: 1e-5,
+        position: if gpt2 { Position::Learned } else { Position::Rope { theta: 10000.0, dim: 32 } },
+        ffn: if gpt2 { Ffn::GeluTanh } else { Ffn::SiluGated },
+        tied_embeddings: family != "llama",
+        attn_scale: 1.0 / 32f32.sqrt(),
+    }
+}
+
+/// A model of `config` with matrices in `dtype` and everything else in F32.
+pub(crate) fn model(config: &ModelConfig, dtype: DType, seed: u64) -> Model {
+    let c = config;
+    let (hidden, wide) = (c.hidden_size, c.intermediate_size);
+    let (q, kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+    let mut random = Random(seed);
+    let mut weights = BTreeMap::new();
+    let mut add = |name: String, dims: &[usize], center: f32, spread: f32| {
+        let dtype = if dims.len() == 2 { dtype } else { DType::F32 };
+        let tensor = tensor(dtype, dims, center, spread, &mut random);
+        weights.insert(name, Weight { tensor, rows: RowOrder::Canonical });
+    };
+    add("token_embd.weight".into(), &[c.vocab_size, hidden], 0.0, 1.0);
+    if c.position == Position::Learned {
+        add("position_embd.weight".into(), &[c.max_positions, hidden], 0.0, 0.5);
+    }
+    if !c.tied_embeddings {
+        add("output.weight".into(), &[c.vocab_size, hidden], 0.0, 0.3);
+    }
+    let layer_norm = c.norm == NormKind::Layer;
+    let norm = |add: &mut dyn FnMut(String, &[usize], f32, f32), name: String| {
+        add(format!("{name}.weight"), &[hidden], 1.0, 0.3);
+        if layer_norm {
+            add(format!("{name}.bias"), &[hidden], 0.0, 0.3);
+        }
+    };
+    norm(&mut add, "output_norm".into());
+    for l in 0..c.n_layers {
+        norm(&mut add, format!("{l}.attn_norm"));
+        norm(&mut add, format!("{l}.ffn_norm"));
+        let projections = [
+            ("q_proj", q, hidden, c.family != "llama"),
+            ("k_proj", kv, hidden, c.family != "llama"),
+            ("v_proj", kv, hidden, c.family != "llama"),
+            ("o_proj", hidden, q, layer_norm),
+            ("gate_proj", wide, hidden, false),
+            ("up_proj", wide, hidden, layer_norm),
+            ("down_proj", hidden, wide, layer_norm),
+        ];
+        for (part, rows, cols, biased) in projections {
+            if part == "gate_proj" && c.ffn == Ffn::GeluTanh {
+                continue;
+            }
+            add(format!("{l}.{part}.weight"), &[rows, cols], 0.0, 2.0 / (cols as f32).sqrt());
+            if biased {
+                add(format!("{l}.{part}.bias"), &[rows], 0.0, 0.5);
+            }
+        }
+    }
+    Model { path: "random".into(), config: c.clone(), weights }
+}
+
+/// The same model with `q` and `k` stored as llama-family GGUF stores them.
+pub(crate) fn with_rope_pairs(model: &Model) -> Model {
+    let mut paired = model.clone();
+    let rows = RowOrder::RopePairs { head_dim: model.config.head_dim };
+    for (name, weight) in &mut paired.weights {
+        if !(name.contains(".q_proj.") || name.contains(".k_proj.")) {
+            continue;
+        }
+        let canonical = weight.tensor.bytes.to_vec();
+        // Rows of a matrix, elements of a bias.
+        let n = weight.tensor.shape.0[0];
+        let row_bytes = canonical.len() / n;
+        let mut stored = vec![0; canonical.len()];
+        for r in 0..n {
+            let to = rows.stored_row(r) * row_bytes;
+            stored[to..to + row_bytes].copy_from_slice(&canonical[r * row_bytes..(r + 1) * row_bytes]);
+        }
+        weight.tensor.bytes = Bytes::from_vec(stored);
+        weight.rows = rows;
+    }
+    paired
+}
+
+/// A tensor of values within `center ± spread`, also in the encodings that the program only reads.
+pub(crate) fn tensor(dtype: DType, dims: &[usize], center: f32, spread: f32, random: &mut Random) -> Tensor {
+    let shape = Shape::from(dims);
+    let mut values =
+        || -> Vec<f32> { (0..shape.numel()).map(|_| center + spread * random.signed()).collect() };
+    let bytes = match quant::from_f32(dtype, &shape, &values()) {
+        Ok(bytes) => bytes,
+        Err(_) => {
+            let n = dtype.nbytes(&shape).expect("whole blocks");
+            let mut bytes: Vec<u8> = (0..n).map(|_| random.next() as u8).collect();
+            let largest = half::f16::from_f32(spread / 500.0).to_le_bytes();
+            for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
+                for at in half_fields(dtype) {
+                    block[*at..at + 2].copy_from_slice(&largest);
+                }
+            }
+            bytes
+        }
+    };
+    Tensor { dtype, shape, bytes: Bytes::from_vec(bytes) }
+}
+
+/// Where a block holds f16 numbers.
+fn half_fields(dtype: DType) -> &'static [usize] {
+    match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::AprQ4 => &[0],
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+        DType::Q2_K => &[80, 82],
+        DType::Q3_K => &[108],
+        DType::Q6_K => &[208],
+        DType::F32 | DType::F16 | DType::BF16 | DType::F64 | DType::AprQ8 => &[],
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::U8 => &[],
+    }
+}
+
+/// SplitMix64.
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// In `[-1, 1)`.
+    pub(crate) fn signed(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// `n` ids below `vocab`.
+    pub(crate) fn ids(&mut self, n: usize, vocab: usize) -> Vec<u32> {
+        (0..n).map(|_| (self.next() % vocab as u64) as u32).collect()
+    }
+}

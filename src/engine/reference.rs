@@ -1,0 +1,239 @@
+//! The judge of every other backend: plain loops in one thread, every sum in f64, rounded to f32 once.
+//!
+//! Each operation follows the equation of its contract in `contracts/kernels/` and nothing else: no blocks, no
+//! layout, no tricks. Weights are decoded row by row.
+
+use super::{Angles, Backend, Heads, Linear, Norm};
+use crate::Result;
+use crate::models::{NormKind, Weight};
+use crate::quant;
+use std::ops::Range;
+
+/// The name in the backend table.
+pub const NAME: &str = "reference";
+
+/// The scalar backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Reference;
+
+/// Rows of f32.
+pub struct Rows {
+    width: usize,
+    data: Vec<f32>, // [n, width]
+}
+
+/// Keys and values of one layer.
+pub struct Cache {
+    keys: Vec<f32>,   // [positions, n_kv_heads, head_dim]
+    values: Vec<f32>, // [positions, n_kv_heads, head_dim]
+}
+
+impl Rows {
+    fn n(&self) -> usize {
+        self.data.len() / self.width
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.data.chunks_exact(self.width)
+    }
+}
+
+impl Backend for Reference {
+    type Buffer = Rows;
+    type Matrix = Weight;
+    type Vector = Vec<f32>;
+    type Cache = Cache;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn matrix(&self, weight: &Weight) -> Result<Weight> {
+        quant::codec(weight.tensor.dtype)?;
+        Ok(weight.clone())
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Vec<f32> {
+        values
+    }
+
+    fn buffer(&self, width: usize) -> Rows {
+        Rows { width, data: Vec::new() }
+    }
+
+    fn cache(&self, _heads: &Heads) -> Cache {
+        Cache { keys: Vec::new(), values: Vec::new() }
+    }
+
+    fn embed(&self, table: &Weight, ids: &[u32], x: &mut Rows) -> Result<()> {
+        x.data.resize(ids.len() * x.width, 0.0);
+        for (row, &id) in x.data.chunks_exact_mut(x.width).zip(ids) {
+            read_row(table, id as usize, row)?;
+        }
+        Ok(())
+    }
+
+    fn add_positions(&self, table: &Weight, start: usize, x: &mut Rows) -> Result<()> {
+        let mut position = vec![0.0; x.width];
+        for (t, row) in x.data.chunks_exact_mut(x.width).enumerate() {
+            read_row(table, start + t, &mut position)?;
+            row.iter_mut().zip(&position).for_each(|(x, p)| *x += p);
+        }
+        Ok(())
+    }
+
+    fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) {
+        out.data.clear();
+        for row in x.iter() {
+            match norm.rule.kind {
+                NormKind::Rms => rms_norm(row, &norm.weight, norm.rule.eps, &mut out.data),
+                NormKind::Layer => {
+                    let zero = vec![0.0; row.len()];
+                    let bias = norm.bias.as_ref().unwrap_or(&zero);
+                    layer_norm(row, &norm.weight, bias, norm.rule.eps, &mut out.data);
+                }
+            }
+        }
+    }
+
+    fn linear<const N: usize>(
+        &self,
+        weights: [&Linear<Self>; N],
+        x: &Rows,
+        outs: [&mut Rows; N],
+    ) -> Result<()> {
+        for (linear, out) in weights.into_iter().zip(outs) {
+            out.data = matmul(&linear.weight, linear.bias.as_deref(), x)?;
+        }
+        Ok(())
+    }
+
+    fn linear_add(&self, linear: &Linear<Self>, x: &Rows, residual: &mut Rows) -> Result<()> {
+        let y = matmul(&linear.weight, linear.bias.as_deref(), x)?;
+        residual.data.iter_mut().zip(&y).for_each(|(r, y)| *r += y);
+        Ok(())
+    }
+
+    fn rope_store(
+        &self,
+        heads: &Heads,
+        angles: Option<&Angles>,
+        start: usize,
+        (q, k, v): (&mut Rows, &mut Rows, &Rows),
+        cache: &mut Cache,
+    ) {
+        if let Some(angles) = angles {
+            for rows in [q, &mut *k] {
+                for (t, token) in rows.data.chunks_exact_mut(rows.width).enumerate() {
+                    token.chunks_exact_mut(heads.head_dim).for_each(|head| angles.rotate(t, head));
+                }
+            }
+        }
+        // A sequence that failed half-way stores its positions again.
+        cache.keys.truncate(start * k.width);
+        cache.values.truncate(start * v.width);
+        cache.keys.extend_from_slice(&k.data);
+        cache.values.extend_from_slice(&v.data);
+    }
+
+    fn attend(&self, heads: &Heads, q: &Rows, cache: &Cache, start: usize, out: &mut Rows) {
+        let (dim, kv_width) = (heads.head_dim, heads.n_kv_heads * heads.head_dim);
+        out.data.clear();
+        for (t, token) in q.iter().enumerate() {
+            for (h, query) in token.chunks_exact(dim).enumerate() {
+                let at = heads.kv_head(h) * dim;
+                let (keys, values) = (cache.keys.chunks_exact(kv_width), cache.values.chunks_exact(kv_width));
+                let visible = start + t + 1;
+                let score = |key: &[f32]| dot(query, &key[at..at + dim]) * f64::from(heads.scale);
+                let p = softmax(&keys.take(visible).map(score).collect::<Vec<f64>>());
+                let mut sum = vec![0f64; dim];
+                for (p, value) in p.iter().zip(values) {
+                    sum.iter_mut().zip(&value[at..at + dim]).for_each(|(s, v)| *s += p * f64::from(*v));
+                }
+                out.data.extend(sum.iter().map(|s| *s as f32));
+            }
+        }
+    }
+
+    fn silu_gated(&self, gate: &Linear<Self>, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
+        let gate = matmul(&gate.weight, gate.bias.as_deref(), x)?;
+        let up = matmul(&up.weight, up.bias.as_deref(), x)?;
+        out.data = gate.iter().zip(&up).map(|(&g, &u)| (silu(f64::from(g)) * f64::from(u)) as f32).collect();
+        Ok(())
+    }
+
+    fn gelu(&self, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
+        let up = matmul(&up.weight, up.bias.as_deref(), x)?;
+        out.data = up.iter().map(|&u| gelu_tanh(f64::from(u)) as f32).collect();
+        Ok(())
+    }
+
+    fn head(&self, norm: &Norm<Self>, head: &Weight, x: &Rows, rows: Range<usize>) -> Result<Vec<f32>> {
+        let chosen = x.data[rows.start * x.width..rows.end * x.width].to_vec();
+        let mut normed = self.buffer(x.width);
+        self.norm(norm, &Rows { width: x.width, data: chosen }, &mut normed);
+        matmul(head, None, &normed)
+    }
+}
+
+/// Canonical row `r`, decoded.
+fn read_row(weight: &Weight, r: usize, out: &mut [f32]) -> Result<()> {
+    quant::row_to_f32(&weight.tensor, weight.rows.stored_row(r), out)
+}
+
+/// `y[t, r] = sum_k w[r, k] x[t, k] + bias[r]`: `[n, rows of w]`.
+fn matmul(weight: &Weight, bias: Option<&[f32]>, x: &Rows) -> Result<Vec<f32>> {
+    let (rows, n) = (weight.tensor.shape.rows(), x.n());
+    let mut y = vec![0.0; n * rows];
+    let mut w = vec![0.0; x.width];
+    for r in 0..rows {
+        read_row(weight, r, &mut w)?;
+        let bias = bias.map_or(0.0, |b| f64::from(b[r]));
+        for (t, x) in x.iter().enumerate() {
+            y[t * rows + r] = (dot(&w, x) + bias) as f32;
+        }
+    }
+    Ok(y)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+/// `w x / sqrt(mean(x²) + eps)`.
+fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut Vec<f32>) {
+    let scale = 1.0 / (dot(x, x) / x.len() as f64 + f64::from(eps)).sqrt();
+    out.extend(x.iter().zip(weight).map(|(x, w)| (f64::from(*x) * scale * f64::from(*w)) as f32));
+}
+
+/// `w (x - mean) / sqrt(var + eps) + b`, with the variance of the population.
+fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut Vec<f32>) {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+    let var = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n;
+    let scale = 1.0 / (var + f64::from(eps)).sqrt();
+    let affine = weight.iter().zip(bias);
+    out.extend(
+        x.iter()
+            .zip(affine)
+            .map(|(x, (w, b))| ((f64::from(*x) - mean) * scale * f64::from(*w) + f64::from(*b)) as f32),
+    );
+}
+
+/// `exp(s - max) / sum`.
+pub(crate) fn softmax(scores: &[f64]) -> Vec<f64> {
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exps: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+    let sum: f64 = exps.iter().sum();
+    exps.iter().map(|e| e / sum).collect()
+}
+
+/// `x / (1 + exp(-x))`.
+pub(crate) fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+/// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x³)))`.
+pub(crate) fn gelu_tanh(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+}
