@@ -3,11 +3,66 @@
 //! A checkpoint holds what the file says, in the file's own names and order; `models` gives it meaning.
 //! Readers never allocate from a length that they have not checked against the file.
 
-use crate::tensor::{DType, Shape, Tensor};
-use serde_json::{Map, Value as Json};
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+pub mod apr;
+mod checkpoint;
+mod cursor;
+pub mod gguf;
+pub mod hf;
+mod json;
+mod map;
+pub mod safetensors;
+mod sink;
+mod source;
+mod span;
+
+pub use apr::{AprDialect, AprHeader};
+pub use checkpoint::{Checkpoint, Container, NamedTensor};
+pub use gguf::{GgufArray, GgufHeader, GgufValue};
+pub use hf::HfFolder;
+pub use sink::write_bytes;
+pub use source::{Payload, TensorSource};
+
+use crate::tensor::Bytes;
+use crate::{Error, Kind, Result};
+use std::fmt;
+use std::path::Path;
+
+/// Every container, in the order in which a file's first bytes are tried.
+pub const FORMATS: &[&dyn Format] = &[&gguf::Gguf, &apr::Apr, &hf::Hf];
+
+/// Opens the model at `path`: an HF folder, a `.safetensors` file inside one, a GGUF or an APR file.
+/// A file is known by its first bytes; its name does not matter. Tensors stay in the mapped file.
+///
+/// # Errors
+/// [`Kind::Io`] where there is nothing to read, [`Kind::Malformed`] for a file that is none of these or
+/// breaks its format, [`Kind::Unsupported`] for a version, encoding or variant that this program does not
+/// read. The error names the path and the place.
+pub fn open(path: &Path) -> Result<Checkpoint> {
+    let about = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+    if about.is_dir() {
+        return hf::open_folder(path);
+    }
+    let bytes = map::map_file(path)?;
+    match FORMATS.iter().find(|f| f.recognizes(&bytes)) {
+        Some(format) => format.open(path, bytes),
+        None => Err(unrecognized(path, &bytes)),
+    }
+}
+
+/// One container: how it is known and how it is read.
+pub trait Format: Sync {
+    /// Which one.
+    fn kind(&self) -> FormatKind;
+
+    /// Whether a file that begins like this is meant to be of this format, broken or not.
+    fn recognizes(&self, file: &[u8]) -> bool;
+
+    /// Opens a file that [`Format::recognizes`] accepts.
+    ///
+    /// # Errors
+    /// As [`open`].
+    fn open(&self, path: &Path, file: Bytes) -> Result<Checkpoint>;
+}
 
 /// The three containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,113 +75,71 @@ pub enum FormatKind {
     Apr,
 }
 
-/// An opened model: its tensors in file order and its metadata, nothing copied.
-pub struct Checkpoint {
-    /// The folder or file it was opened from.
-    pub path: PathBuf,
-    /// What the file says beside its tensors.
-    pub container: Container,
-    /// File order.
-    tensors: Vec<NamedTensor>,
-    by_name: HashMap<String, usize>,
+impl FormatKind {
+    /// The name in playbooks, reports and JSON: `safetensors`, `gguf`, `apr`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FormatKind::HfFolder => "safetensors",
+            FormatKind::Gguf => "gguf",
+            FormatKind::Apr => "apr",
+        }
+    }
 }
 
-/// A tensor with its stored name and place.
-#[derive(Clone, Debug)]
-pub struct NamedTensor {
-    /// The name in the file.
-    pub name: String,
-    /// Encoding, shape and bytes.
-    pub tensor: Tensor,
-    /// Byte offset of the data in `file`.
-    pub offset: u64,
-    /// Index into [`Checkpoint::files`].
-    pub file: usize,
+impl fmt::Display for FormatKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
-/// Metadata, by container.
-pub enum Container {
-    /// An HF folder.
-    Hf(HfFolder),
-    /// A GGUF file.
-    Gguf(GgufHeader),
-    /// An APR file.
-    Apr(AprHeader),
+/// Things people hand over by mistake, by how they begin.
+const LOOKALIKES: &[(&[u8], &str)] = &[
+    (b"version https://git-lfs", "this is a Git LFS pointer, not the model: run `git lfs pull`"),
+    (b"PK\x03\x04", "this is a ZIP archive, probably a PyTorch checkpoint: save it as safetensors first"),
+    (b"\x80\x02", "this is a Python pickle, which is never executed here: save it as safetensors first"),
+    (b"lmgg", "this is a GGML file from before GGUF: convert it with llama.cpp first"),
+    (b"fmgg", "this is a GGML file from before GGUF: convert it with llama.cpp first"),
+    (b"tjgg", "this is a GGJT file from before GGUF: convert it with llama.cpp first"),
+    (b"{", "this is JSON text: name the model folder that it lies in"),
+    (b"<", "this is a web page or XML: the download went wrong"),
+];
+
+fn unrecognized(path: &Path, bytes: &[u8]) -> Error {
+    let first = &bytes[..bytes.len().min(8)];
+    let what = format!("no model file begins like this: {} ({})", hex(first), first.escape_ascii());
+    let error = Error::new(Kind::Malformed, path.display().to_string(), what).at("byte 0");
+    let known = LOOKALIKES.iter().find(|(start, _)| bytes.starts_with(start));
+    error.hint(
+        known.map_or("expected a GGUF, APR or safetensors file, or an HF model folder", |(_, hint)| hint),
+    )
 }
 
-/// The side files of an HF folder.
-#[derive(Clone, Default)]
-pub struct HfFolder {
-    /// `config.json`.
-    pub config: Map<String, Json>,
-    /// `generation_config.json`.
-    pub generation_config: Option<Map<String, Json>>,
-    /// `tokenizer.json`, as stored.
-    pub tokenizer_json: Option<Arc<[u8]>>,
-    /// `tokenizer_config.json`.
-    pub tokenizer_config: Option<Map<String, Json>>,
-    /// A separate `chat_template.jinja`, which newer folders have.
-    pub chat_template: Option<String>,
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// What a GGUF says before its tensors.
-#[derive(Clone)]
-pub struct GgufHeader {
-    /// 2 or 3.
-    pub version: u32,
-    /// `general.alignment`, 32 where absent.
-    pub alignment: u64,
-    /// File order.
-    pub metadata: Vec<(String, GgufValue)>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The 13 metadata value types of GGUF.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // the type is the name
-pub enum GgufValue {
-    U8(u8),
-    I8(i8),
-    U16(u16),
-    I16(i16),
-    U32(u32),
-    I32(i32),
-    F32(f32),
-    Bool(bool),
-    String(String),
-    Array(GgufArray),
-    U64(u64),
-    I64(i64),
-    F64(f64),
-}
-
-/// A GGUF array: all elements of one type.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // the type is the name
-pub enum GgufArray {
-    U8(Vec<u8>),
-    I8(Vec<i8>),
-    U16(Vec<u16>),
-    I16(Vec<i16>),
-    U32(Vec<u32>),
-    I32(Vec<i32>),
-    F32(Vec<f32>),
-    Bool(Vec<bool>),
-    String(Vec<String>),
-    Array(Vec<GgufArray>),
-    U64(Vec<u64>),
-    I64(Vec<i64>),
-    F64(Vec<f64>),
-}
-
-/// What an APR v2 file says before its tensors.
-#[derive(Clone)]
-pub struct AprHeader {
-    /// Major and minor version.
-    pub version: (u8, u8),
-    /// Flag bits (reference A.2).
-    pub flags: u16,
-    /// The metadata object, in file order.
-    pub metadata: Map<String, Json>,
-    /// The footer's CRC where there is a footer, and whether it holds.
-    pub footer: Option<(u32, bool)>,
+    #[test]
+    fn what_is_no_model_is_refused_with_its_first_bytes_and_advice() {
+        let dir = tempfile::tempdir().unwrap();
+        for (bytes, kind, says) in [
+            (&b""[..], Kind::Malformed, "empty"),
+            (b"GG", Kind::Malformed, "47 47"),
+            (b"PK\x03\x04zip", Kind::Malformed, "ZIP archive"),
+            (b"version https://git-lfs.github.com/spec/v1", Kind::Malformed, "git lfs pull"),
+            (b"<!DOCTYPE html>", Kind::Malformed, "3c 21 44 4f"),
+        ] {
+            let path = dir.path().join("model.gguf");
+            std::fs::write(&path, bytes).unwrap();
+            let error = open(&path).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind, kind);
+            let text = error.to_string();
+            assert!(text.contains(says) && text.contains("model.gguf"), "{text}");
+        }
+        let error = open(&dir.path().join("absent.gguf")).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind, Kind::Io);
+    }
 }

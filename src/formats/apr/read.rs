@@ -1,0 +1,106 @@
+//! From a stored head to a checkpoint: names sorted, every dtype decided, every tensor inside the file.
+
+use super::AprHeader;
+use super::crc::crc32;
+use super::dialect::{self, CONTRACT_NAME, DIALECT_KEY};
+use super::head::{ALIGNMENT, Entry, Head};
+use crate::formats::span::{align_up, check_disjoint, within};
+use crate::formats::{Checkpoint, Container, NamedTensor, json};
+use crate::tensor::{Bytes, Shape, Tensor};
+use crate::{Error, Result};
+use serde_json::{Map, Value as Json};
+use std::path::Path;
+
+/// Reads an APR file's bytes; `path` is only for messages.
+///
+/// # Errors
+/// [`crate::Kind::Malformed`] where the bytes break the format or a CRC does not hold,
+/// [`crate::Kind::Unsupported`] for version 1 and for compressed, encrypted, sharded and column-major files.
+pub fn parse(bytes: Bytes, path: &Path) -> Result<Checkpoint> {
+    let head = Head::read(&bytes, path)?;
+    let metadata = json::object(path, "the metadata", &head.metadata)?;
+    let contract = declared_contract(path, &metadata)?;
+    check_order(path, &head.entries)?;
+    let mut tensors = Vec::with_capacity(head.entries.len());
+    let mut data_end = head.data_offset;
+    for entry in head.entries {
+        let tensor = resolve(path, &bytes, entry, head.data_offset, contract)?;
+        data_end = data_end.max(tensor.offset + tensor.tensor.bytes.len() as u64);
+        tensors.push(tensor);
+    }
+    let end = |t: &NamedTensor| t.offset as usize + t.tensor.bytes.len();
+    let mut spans: Vec<_> = tensors.iter().map(|t| (t.name.as_str(), t.offset as usize..end(t))).collect();
+    check_disjoint(path, &mut spans)?;
+    let footer = footer(path, &bytes, data_end)?.map(|crc| (crc, true));
+    let header = AprHeader { version: head.version, flags: head.flags, metadata, footer };
+    Checkpoint::new(path.to_owned(), Container::Apr(header), vec![path.to_owned()], tensors)
+}
+
+/// Whether the metadata declares the contract's dtype bytes. Another declaration is not guessed at.
+fn declared_contract(path: &Path, metadata: &Map<String, Json>) -> Result<bool> {
+    match metadata.get(DIALECT_KEY) {
+        None => Ok(false),
+        Some(value) if value == CONTRACT_NAME => Ok(true),
+        Some(value) => {
+            Err(Error::unsupported(path.display().to_string(), format!("dialect {value} is unknown"))
+                .at(format!("metadata `{DIALECT_KEY}`"))
+                .hint(format!("\"{CONTRACT_NAME}\" is known, and so are files without the key")))
+        }
+    }
+}
+
+fn check_order(path: &Path, entries: &[Entry]) -> Result<()> {
+    for pair in entries.windows(2) {
+        let (before, after) = (&pair[0].name, &pair[1].name);
+        if before >= after {
+            let what = match before == after {
+                true => "duplicate name".to_owned(),
+                false => format!("the index is not sorted: it comes after `{before}`"),
+            };
+            return Err(Error::malformed(path, what).at(format!("tensor `{after}`")));
+        }
+    }
+    Ok(())
+}
+
+fn resolve(path: &Path, file: &Bytes, entry: Entry, data_offset: u64, contract: bool) -> Result<NamedTensor> {
+    let broken = |what: String| Error::malformed(path, what).at(format!("tensor `{}`", entry.name));
+    let dims: Option<Vec<usize>> = entry.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
+    let shape = Shape(dims.ok_or_else(|| broken(format!("dimensions {:?} overflow", entry.dims)))?);
+    let dtype = dialect::resolve(entry.dtype, &shape, entry.size, contract).map_err(broken)?;
+    if !entry.offset.is_multiple_of(ALIGNMENT) {
+        return Err(broken(format!("data offset {} is no multiple of {ALIGNMENT}", entry.offset)));
+    }
+    let size = usize::try_from(entry.size).map_err(|_| broken(format!("size {} overflows", entry.size)))?;
+    let range = within(path, &entry.name, data_offset.checked_add(entry.offset), size, file.len())?;
+    let offset = range.start as u64;
+    let bytes = file.slice(range).expect("`within` checked the range");
+    Ok(NamedTensor { name: entry.name, tensor: Tensor { dtype, shape, bytes }, offset, file: 0 })
+}
+
+/// The footer's CRC, verified. Old files end after the last tensor's padding and have none.
+fn footer(path: &Path, file: &[u8], data_end: u64) -> Result<Option<u32>> {
+    // The tensors lie in the file, so rounding up stays far from overflow.
+    let end = align_up(data_end, ALIGNMENT).and_then(|end| usize::try_from(end).ok());
+    let rest = end.and_then(|end| file.get(end..));
+    match rest {
+        None => Err(Error::malformed(path, "the file is cut short inside the last tensor's padding")
+            .at(format!("byte {}", file.len()))),
+        Some([]) => Ok(None),
+        Some(&[a, b, c, d]) => {
+            let stored = u32::from_le_bytes([a, b, c, d]);
+            let computed = crc32(&[&file[..file.len() - 4]]);
+            if stored != computed {
+                let what = format!("footer CRC is {stored:08x}, the file's bytes give {computed:08x}");
+                return Err(Error::malformed(path, what)
+                    .at(format!("byte {}", file.len() - 4))
+                    .hint("the file was damaged or cut after it was written"));
+            }
+            Ok(Some(stored))
+        }
+        Some(rest) => {
+            let what = format!("{} bytes follow the last tensor where a 4-byte footer should be", rest.len());
+            Err(Error::malformed(path, what).at(format!("byte {}", file.len() - rest.len())))
+        }
+    }
+}
