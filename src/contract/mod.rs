@@ -4,6 +4,7 @@
 //! pattern and invariant id that a gate uses is read from there, and each answer says which file it came from.
 
 mod extension;
+pub mod families;
 mod format;
 
 pub use extension::{EncodingLaw, Extension, Scope};

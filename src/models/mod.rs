@@ -5,9 +5,55 @@
 //! seen through its family: canonical names, canonical orientation `[out, in]`, HF row order, nothing copied
 //! that need not be.
 
+mod apr_keys;
+mod bind;
+mod canonical;
+mod check;
+mod family;
+mod fields;
+mod gpt2;
+mod llama;
+mod names;
+mod qwen2;
+mod rotary;
+
+pub use apr_keys::write as apr_metadata;
+pub use bind::Problem;
+pub(crate) use bind::{Bound, LINEAR_LAYOUT, bind_sound};
+pub use canonical::CanonicalTensor;
+pub(crate) use canonical::rows_of;
+pub use check::{CheckReport, Stage, StageStatus, check};
+pub use family::{Biases, FAMILIES, Family, Settings, family_of};
+pub use fields::{GgufFields, JsonFields};
+pub use names::Naming;
+pub(crate) use names::{Presence, Slot, slots};
+
+use crate::Result;
+use crate::formats::Checkpoint;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// The checkpoint as its family sees it: every weight under its canonical name, in canonical orientation.
+/// Weights stay views of the mapped file, except those stored transposed, which are turned once here.
+///
+/// # Errors
+/// [`crate::Kind::Unsupported`] for a family or switch that the decoder does not have, and
+/// [`crate::Kind::Contract`] for a missing, unknown or misshapen tensor, each by name.
+pub fn open(checkpoint: &Checkpoint) -> Result<Model> {
+    let bound = bind_sound(checkpoint)?;
+    let weights = bound.tensors.iter().map(|t| Ok((t.name.clone(), t.weight()?))).collect::<Result<_>>()?;
+    Ok(Model { path: checkpoint.path.clone(), config: bound.config, weights })
+}
+
+/// The checkpoint's tensors under their canonical names, in table order, each with the stored tensor it
+/// comes from; values are read when asked for.
+///
+/// # Errors
+/// As [`open`].
+pub fn canonical_tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>> {
+    Ok(bind_sound(checkpoint)?.tensors)
+}
 
 /// The switches in which decoders differ, and their sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +153,18 @@ impl RowOrder {
                 let (head, within) = (r / head_dim, r % head_dim);
                 let (j, i) = (within / (head_dim / 2), within % (head_dim / 2));
                 head * head_dim + 2 * i + j
+            }
+        }
+    }
+
+    /// The canonical row that is stored as row `s`; the inverse of [`RowOrder::stored_row`].
+    pub fn canonical_row(self, s: usize) -> usize {
+        match self {
+            RowOrder::Canonical => s,
+            RowOrder::RopePairs { head_dim } => {
+                let (head, within) = (s / head_dim, s % head_dim);
+                let (i, j) = (within / 2, within % 2);
+                head * head_dim + j * (head_dim / 2) + i
             }
         }
     }

@@ -1,0 +1,310 @@
+//! Binding: a checkpoint's tensors against its family's table. Every canonical tensor finds its stored one,
+//! every stored one is accounted for, and all that is wrong is told at once.
+
+use super::canonical::{CanonicalTensor, Place};
+use super::family::{Biases, Family, Settings, family_of};
+use super::fields::{GgufFields, JsonFields};
+use super::names::{Naming, Presence, Slot, generalize, naming_of, slots};
+use super::{ModelConfig, RowOrder};
+use crate::contract::families::{FamilyContract, Role, TensorRow, When};
+use crate::formats::{Checkpoint, Container, NamedTensor};
+use crate::tensor::{Shape, Tensor};
+use crate::{Error, Kind, Result};
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+
+/// APR metadata: this value says that linear weights are `[out, in]` whatever the names. Files of aprender,
+/// which keeps Conv1D order for GPT-2, have no such key.
+pub(crate) const LINEAR_LAYOUT: (&str, &str) = ("linear_layout", "out_in");
+
+/// A checkpoint seen through its family.
+pub(crate) struct Bound {
+    pub family: &'static dyn Family,
+    pub config: ModelConfig,
+    pub biases: Biases,
+    /// Table order, globals first.
+    pub tensors: Vec<CanonicalTensor>,
+}
+
+/// One thing that is wrong with a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Problem {
+    /// Stored name of the tensor at fault, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<String>,
+    /// Flat index of the first element at fault, row-major as stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+    #[serde(skip)]
+    pub(super) kind: Kind,
+    /// Canonical pattern, for the stage it belongs to.
+    #[serde(skip)]
+    pub(super) canonical: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn of_model(kind: Kind, what: impl Into<String>) -> Self {
+        Problem { tensor: None, index: None, what: what.into(), kind, canonical: None }
+    }
+
+    pub(super) fn of_tensor(name: impl Into<String>, canonical: Option<&TensorRow>, what: String) -> Self {
+        let canonical = canonical.map(|row| row.name.clone());
+        Problem { tensor: Some(name.into()), index: None, what, kind: Kind::Contract, canonical }
+    }
+
+    pub(super) fn into_error(self, subject: &str) -> Error {
+        let error = Error::new(self.kind, subject, self.what);
+        match (self.tensor, self.index) {
+            (Some(tensor), Some(index)) => error.at(format!("tensor `{tensor}`[{index}]")),
+            (Some(tensor), None) => error.at(format!("tensor `{tensor}`")),
+            (None, _) => error,
+        }
+    }
+}
+
+/// Binds, or fails with the first problem and the number of others.
+pub(crate) fn bind_sound(checkpoint: &Checkpoint) -> Result<Bound> {
+    let (bound, problems) = bind(checkpoint)?;
+    let others = problems.len().saturating_sub(1);
+    match problems.into_iter().next() {
+        None => Ok(bound),
+        Some(first) => {
+            let error = first.into_error(&checkpoint.path.display().to_string());
+            let hint = format!("{others} more problems: `check` lists them all");
+            Err(if others > 0 { error.hint(hint) } else { error })
+        }
+    }
+}
+
+/// Binds what can be bound and lists what is wrong.
+///
+/// # Errors
+/// Where the family or its settings cannot be read at all, so that there is nothing to bind against.
+pub(super) fn bind(checkpoint: &Checkpoint) -> Result<(Bound, Vec<Problem>)> {
+    let family = family_of(checkpoint)?;
+    let contract = family.contract();
+    let subject = || checkpoint.path.display().to_string();
+    let naming = naming_of(family, checkpoint).ok_or_else(|| {
+        let what = format!("none of its {} tensors has a name of family {}", checkpoint.tensors().len(), family.id());
+        Error::new(Kind::Contract, subject(), what)
+    })?;
+    let settings = read_settings(family, naming, checkpoint)?;
+    let config = settings.config.clone();
+    // Every layer has a tensor, so a larger count is a broken file, and nothing is allocated for it.
+    if config.n_layers > checkpoint.tensors().len() {
+        let what = format!("{} layers cannot be in {} tensors", config.n_layers, checkpoint.tensors().len());
+        return Err(Error::new(Kind::Contract, subject(), what));
+    }
+    let presence = presence_of(&settings, contract, naming, checkpoint);
+    let slots = slots(contract, &config.dims(), config.n_layers, presence)
+        .ok_or_else(|| Error::new(Kind::Malformed, subject(), "the sizes of the config overflow"))?;
+    let storage = Storage::of(&settings, contract, naming, checkpoint);
+    let mut problems: Vec<_> =
+        config.contradictions().into_iter().map(|what| Problem::of_model(Kind::Malformed, what)).collect();
+    let tensors = bind_slots(&slots, &storage, checkpoint, &mut problems);
+    account_for_rest(&slots, &storage, checkpoint, &config, &mut problems);
+    Ok((Bound { family, config, biases: presence.biases, tensors }, problems))
+}
+
+/// How this checkpoint stores what the table describes.
+struct Storage {
+    contract: &'static FamilyContract,
+    naming: Naming,
+    /// Rows marked `conv1d` are `[in, out]`.
+    conv1d: bool,
+    /// Rows marked `rope` are interleaved pairs of heads this wide.
+    rope_pairs: Option<usize>,
+}
+
+impl Storage {
+    fn of(settings: &Settings, contract: &'static FamilyContract, naming: Naming, checkpoint: &Checkpoint) -> Self {
+        let (conv1d, pairs) = match &checkpoint.container {
+            Container::Hf(_) => (true, false),
+            Container::Gguf(_) => (false, contract.gguf.rope_pairs),
+            Container::Apr(header) => {
+                let (key, out_in) = LINEAR_LAYOUT;
+                let canonical = header.metadata.get(key).and_then(|v| v.as_str()) == Some(out_in);
+                (naming == Naming::AprHf && !canonical, settings.interleaved_rope)
+            }
+        };
+        Storage { contract, naming, conv1d, rope_pairs: pairs.then_some(settings.config.head_dim) }
+    }
+
+    fn order(&self, row: &TensorRow) -> RowOrder {
+        match self.rope_pairs {
+            Some(head_dim) if row.rope => RowOrder::RopePairs { head_dim },
+            Some(_) | None => RowOrder::Canonical,
+        }
+    }
+}
+
+fn read_settings(family: &'static dyn Family, naming: Naming, checkpoint: &Checkpoint) -> Result<Settings> {
+    let contract = family.contract();
+    let stored = |role: Role| {
+        let row = contract.tensors.iter().find(|row| row.role == role)?;
+        checkpoint.get(naming.pattern(contract, row))
+    };
+    let rows = stored(Role::Embedding).map(|t| t.tensor.shape.rows());
+    let path = &checkpoint.path;
+    match &checkpoint.container {
+        Container::Hf(folder) => family.read_hf(&JsonFields::new(path, &folder.config, None)),
+        Container::Gguf(header) => {
+            let rows = rows.ok_or_else(|| {
+                let error = Error::new(Kind::Contract, path.display().to_string(), "is missing");
+                error.at("tensor `token_embd.weight`")
+            })?;
+            let has_head = stored(Role::Head).is_some();
+            family.read_gguf(&GgufFields::new(path, header, &contract.gguf.architecture, rows, has_head))
+        }
+        Container::Apr(header) => family.read_apr(&JsonFields::new(path, &header.metadata, rows)),
+    }
+}
+
+fn presence_of(
+    settings: &Settings,
+    contract: &FamilyContract,
+    naming: Naming,
+    checkpoint: &Checkpoint,
+) -> Presence {
+    let stored = |when: When| {
+        let patterns: HashSet<&str> =
+            contract.tensors.iter().filter(|r| r.when == when).map(|r| naming.pattern(contract, r)).collect();
+        checkpoint.tensors().iter().any(|t| patterns.contains(generalize(&t.name).0.as_str()))
+    };
+    let biases = Biases {
+        attention: settings.attention_bias.unwrap_or_else(|| stored(When::AttentionBias)),
+        mlp: settings.mlp_bias.unwrap_or_else(|| stored(When::MlpBias)),
+    };
+    Presence { biases, head: !settings.config.tied_embeddings }
+}
+
+/// Finds the stored tensor of every slot; fused ones are taken apart in table order.
+fn bind_slots(
+    slots: &[Slot],
+    storage: &Storage,
+    checkpoint: &Checkpoint,
+    problems: &mut Vec<Problem>,
+) -> Vec<CanonicalTensor> {
+    let mut bound = Vec::with_capacity(slots.len());
+    let mut rest = slots;
+    while let Some(first) = rest.first() {
+        let stored = first.stored_name(storage.naming, storage.contract);
+        let members = rest.iter().take_while(|s| s.stored_name(storage.naming, storage.contract) == stored).count();
+        let (fused, others) = rest.split_at(members);
+        rest = others;
+        let Some(found) = checkpoint.get(&stored) else {
+            let mut problem = Problem::of_tensor(&stored, Some(first.row), "is missing".to_owned());
+            if first.row.role == Role::Head {
+                problem.what = "is missing, and the config does not tie the head to the embedding".to_owned();
+            }
+            problems.push(problem);
+            continue;
+        };
+        if let Some(problem) = misfit(found, fused, storage) {
+            problems.push(problem);
+            continue;
+        }
+        let mut start = 0;
+        for slot in fused {
+            bound.push(CanonicalTensor {
+                name: slot.name(),
+                stored: stored.clone(),
+                role: slot.row.role,
+                shape: slot.shape.clone(),
+                dtype: found.tensor.dtype,
+                place: Place {
+                    tensor: found.tensor.clone(),
+                    start,
+                    transposed: storage.conv1d && slot.row.conv1d,
+                    order: storage.order(slot.row),
+                },
+            });
+            start += slot.shape.0[0];
+        }
+    }
+    bound
+}
+
+/// What is wrong with a stored tensor that is to hold these slots.
+fn misfit(found: &NamedTensor, fused: &[Slot], storage: &Storage) -> Option<Problem> {
+    let row = fused[0].row;
+    let Tensor { dtype, shape, .. } = &found.tensor;
+    let mut expected = fused[0].shape.0.clone();
+    expected[0] = fused.iter().map(|slot| slot.shape.0[0]).sum();
+    if storage.conv1d && row.conv1d {
+        expected.reverse();
+    }
+    let expected = Shape(expected);
+    if *shape != expected {
+        let mut turned = expected.0.clone();
+        turned.reverse();
+        let hint = if shape.0 == turned { "; was it saved transposed?" } else { "" };
+        return Some(Problem::of_tensor(
+            &found.name,
+            Some(row),
+            format!("expected {expected}, found {shape}{hint}"),
+        ));
+    }
+    if !dtype.is_plain_float() && !dtype.is_quantized() {
+        let what = format!("is {dtype}, which is no encoding of weights");
+        return Some(Problem { kind: Kind::Unsupported, ..Problem::of_tensor(&found.name, Some(row), what) });
+    }
+    None
+}
+
+/// Every stored tensor that no slot took must be declared, or it is an error.
+fn account_for_rest(
+    slots: &[Slot],
+    storage: &Storage,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    problems: &mut Vec<Problem>,
+) {
+    let contract = storage.contract;
+    let taken: HashSet<String> = slots.iter().map(|s| s.stored_name(storage.naming, contract)).collect();
+    let ignored: HashSet<&str> = storage.naming.ignored(contract).into_iter().collect();
+    let patterns: HashMap<&str, &TensorRow> =
+        contract.tensors.iter().rev().map(|row| (storage.naming.pattern(contract, row), row)).collect();
+    for stored in checkpoint.tensors().iter().filter(|t| !taken.contains(&t.name)) {
+        let (pattern, layer) = generalize(&stored.name);
+        if ignored.contains(pattern.as_str()) && layer.is_some_and(|n| n < config.n_layers) {
+            continue;
+        }
+        let refused = contract.gguf.refused.iter().find(|r| r.name == stored.name);
+        let row = patterns.get(pattern.as_str()).copied();
+        let problem = match (refused, row, layer) {
+            (Some(refused), _, _) => {
+                Problem { kind: Kind::Unsupported, ..Problem::of_tensor(&stored.name, None, refused.reason.clone()) }
+            }
+            (None, Some(row), None) if row.role == Role::Head => match differs_from_embedding(stored, storage, checkpoint) {
+                // A tied head is stored once; a second copy says nothing new.
+                None => continue,
+                Some(what) => Problem::of_tensor(&stored.name, Some(row), what),
+            },
+            (None, Some(row), Some(n)) if n >= config.n_layers => {
+                let what = format!("is of layer {n}, but the config has {} layers", config.n_layers);
+                Problem::of_tensor(&stored.name, Some(row), what)
+            }
+            (None, Some(row), _) => {
+                let what = "is stored, but the config says that there is none".to_owned();
+                Problem::of_tensor(&stored.name, Some(row), what)
+            }
+            (None, None, _) => {
+                let what = format!("is no tensor of family {}", contract.family);
+                Problem::of_tensor(&stored.name, None, what)
+            }
+        };
+        problems.push(problem);
+    }
+}
+
+fn differs_from_embedding(head: &NamedTensor, storage: &Storage, checkpoint: &Checkpoint) -> Option<String> {
+    let row = storage.contract.tensors.iter().find(|row| row.role == Role::Embedding)?;
+    let embedding = checkpoint.get(storage.naming.pattern(storage.contract, row))?;
+    let same = head.tensor.dtype == embedding.tensor.dtype
+        && head.tensor.shape == embedding.tensor.shape
+        && *head.tensor.bytes == *embedding.tensor.bytes;
+    (!same).then(|| format!("differs from `{}`, though the config ties the two", embedding.name))
+}

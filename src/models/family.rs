@@ -1,0 +1,155 @@
+//! A family is data: how it is recognised, what its settings are called, and its tensor table.
+//! The table is `contracts/families/<id>.yaml`; a family file adds only the names and defaults of settings.
+
+use super::fields::{GgufFields, JsonFields};
+use super::{ModelConfig, Position, gpt2, llama, qwen2};
+use crate::contract::families::{Dims, FamilyContract};
+use crate::formats::{Checkpoint, Container, GgufValue};
+use crate::{Error, Kind, Result};
+use serde_json::{Map, Value as Json};
+
+/// Every family, in the order they are documented.
+pub const FAMILIES: &[&dyn Family] = &[&llama::Llama, &qwen2::Qwen2, &gpt2::Gpt2];
+
+/// One decoder family.
+pub trait Family: Sync {
+    /// `llama`, `qwen2`, `gpt2`.
+    fn id(&self) -> &'static str;
+
+    /// The tensor table with its names and shapes.
+    fn contract(&self) -> &'static FamilyContract;
+
+    /// Reads `config.json`, with the defaults of the model's own HF config class.
+    ///
+    /// # Errors
+    /// [`Kind::Malformed`] for a value of the wrong kind, [`Kind::Unsupported`] for a switch that the
+    /// decoder does not have, both naming the key.
+    fn read_hf(&self, config: &JsonFields) -> Result<Settings>;
+
+    /// Reads GGUF metadata as llama.cpp's converter writes it.
+    ///
+    /// # Errors
+    /// As [`Family::read_hf`], and for a required key that is absent.
+    fn read_gguf(&self, metadata: &GgufFields) -> Result<Settings>;
+
+    /// Reads APR metadata (reference A.6, aliases accepted).
+    ///
+    /// # Errors
+    /// As [`Family::read_gguf`].
+    fn read_apr(&self, metadata: &JsonFields) -> Result<Settings>;
+
+    /// The `config.json` that HF transformers loads, without the keys every model has.
+    fn write_hf(&self, config: &ModelConfig, biases: Biases) -> Map<String, Json>;
+
+    /// The `{arch}.*` keys, in the order llama.cpp's converter writes them.
+    fn write_gguf(&self, config: &ModelConfig) -> Vec<(String, GgufValue)>;
+}
+
+/// What a checkpoint says about itself: the decoder's config, and which optional tensors to expect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Sizes and switches.
+    pub config: ModelConfig,
+    /// Biases on the attention projections; `None` where the container has no such key and the stored
+    /// tensors decide.
+    pub attention_bias: Option<bool>,
+    /// Biases in the feed-forward; `None` as above.
+    pub mlp_bias: Option<bool>,
+    /// APR only: `rope_type` 0, rows of q and k stored as interleaved pairs.
+    pub interleaved_rope: bool,
+}
+
+/// Which optional biases a model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Biases {
+    /// On q, k, v and o.
+    pub attention: bool,
+    /// On gate, up and down.
+    pub mlp: bool,
+}
+
+/// The family of a checkpoint, by what its container says.
+///
+/// # Errors
+/// [`Kind::Unsupported`] naming the architecture that no family has, [`Kind::Malformed`] where the container
+/// names none.
+pub fn family_of(checkpoint: &Checkpoint) -> Result<&'static dyn Family> {
+    let said = architecture_names(checkpoint);
+    let known = |name: &String| FAMILIES.iter().copied().find(|f| answers_to(*f, name));
+    if let Some(family) = said.iter().find_map(known) {
+        return Ok(family);
+    }
+    let subject = checkpoint.path.display().to_string();
+    let ids: Vec<_> = FAMILIES.iter().map(|f| f.id()).collect();
+    let hint = format!("families: {}", ids.join(", "));
+    Err(match said.first() {
+        Some(name) => Error::unsupported(subject, format!("no family answers to `{name}`")).hint(hint),
+        None => Error::new(Kind::Malformed, subject, "names no architecture").hint(hint),
+    })
+}
+
+/// What the container calls its architecture, most telling first.
+fn architecture_names(checkpoint: &Checkpoint) -> Vec<String> {
+    let text = |map: &Map<String, Json>, key: &str| map.get(key).and_then(Json::as_str).map(str::to_owned);
+    match &checkpoint.container {
+        Container::Hf(folder) => {
+            let classes = folder.config.get("architectures").and_then(Json::as_array);
+            let classes = classes.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned);
+            text(&folder.config, "model_type").into_iter().chain(classes).collect()
+        }
+        Container::Gguf(header) => {
+            header.get("general.architecture").and_then(GgufValue::as_str).map(str::to_owned).into_iter().collect()
+        }
+        Container::Apr(header) => ["architecture", "hf_model_type", "hf_architecture", "model_type"]
+            .iter()
+            .filter_map(|key| text(&header.metadata, key))
+            .collect(),
+    }
+}
+
+fn answers_to(family: &dyn Family, name: &str) -> bool {
+    let contract = family.contract();
+    let mut names = contract.hf.model_types.iter().chain(&contract.hf.architectures);
+    contract.gguf.architecture == name || names.any(|n| n == name)
+}
+
+impl ModelConfig {
+    /// The sizes that the family contract's shape expressions speak of.
+    pub fn dims(&self) -> Dims {
+        Dims {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+            max_positions: self.max_positions,
+        }
+    }
+
+    /// What contradicts itself or cannot be computed with, one sentence each; empty for a sound config.
+    pub fn contradictions(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut require = |holds: bool, what: String| {
+            if !holds {
+                wrong.push(what);
+            }
+        };
+        let positive = |x: f32| x > 0.0 && x.is_finite();
+        require(positive(self.norm_eps), format!("norm epsilon {} is not positive and finite", self.norm_eps));
+        require(positive(self.attn_scale), format!("attention scale {} is not positive and finite", self.attn_scale));
+        require(
+            self.n_kv_heads > 0 && self.n_heads % self.n_kv_heads == 0,
+            format!("{} query heads cannot share {} key-value heads", self.n_heads, self.n_kv_heads),
+        );
+        match self.position {
+            Position::Rope { theta, dim } => {
+                require(positive(theta), format!("rope_theta {theta} is not positive and finite"));
+                require(dim > 0 && dim % 2 == 0, format!("rotated width {dim} is not even"));
+                require(dim == self.head_dim, format!("rotated width {dim} is not the head width {}", self.head_dim));
+            }
+            Position::Learned => {}
+        }
+        wrong
+    }
+}
