@@ -308,3 +308,155 @@ fn differs_from_embedding(head: &NamedTensor, storage: &Storage, checkpoint: &Ch
         && *head.tensor.bytes == *embedding.tensor.bytes;
     (!same).then(|| format!("differs from `{}`, though the config ties the two", embedding.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Tiny, assert_same_values, checkpoint, is_tiny, tensor, with_tensors};
+    use super::*;
+    use crate::formats::{GgufHeader, GgufValue, HfFolder};
+    use crate::models::{FAMILIES, canonical_tensors, open};
+    use crate::tensor::DType;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    fn read(checkpoint: &Checkpoint) -> BTreeMap<String, Vec<f32>> {
+        let tensors = canonical_tensors(checkpoint).expect("a sound checkpoint");
+        tensors.iter().map(|t| (t.name.clone(), t.to_f32().expect("decodes"))).collect()
+    }
+
+    fn refusal(checkpoint: &Checkpoint) -> String {
+        open(checkpoint).expect_err("must be refused").to_string()
+    }
+
+    /// Splitting, transposing and un-permuting give the very values the model was made of.
+    #[test]
+    fn every_container_of_every_family_holds_the_canonical_values() {
+        for family in FAMILIES {
+            for (tied, biased) in [(true, false), (false, false), (false, family.id() == "llama")] {
+                let tiny = Tiny { tied, biased, ..Tiny::new(family.id()) };
+                for stored in [tiny.hf(DType::BF16), tiny.gguf(DType::F16)] {
+                    assert_same_values(&read(&stored), &tiny.truth());
+                    let model = open(&stored).expect("a sound checkpoint");
+                    assert!(is_tiny(&model.config), "{:?}", model.config);
+                    assert_eq!(model.config.tied_embeddings, tied);
+                    assert_eq!(model.weights.len(), tiny.truth().len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_bare_model_leaves_its_prefix_out_and_masks_are_no_weights() {
+        let tiny = Tiny::new("gpt2");
+        let bare = with_tensors(&tiny.hf(DType::F32), |tensors| {
+            for t in tensors.iter_mut() {
+                t.name = t.name.trim_start_matches("transformer.").to_owned();
+            }
+            tensors.push(tensor("h.1.attn.bias", DType::F32, [1, 1, 2, 2].into(), &[1., 0., 1., 1.]));
+            tensors.push(tensor("h.0.attn.masked_bias", DType::F32, [1].into(), &[-1e4]));
+        });
+        assert_same_values(&read(&bare), &tiny.truth());
+    }
+
+    #[test]
+    fn a_missing_an_unknown_and_a_misshapen_tensor_are_each_named() {
+        let sound = Tiny::new("llama").hf(DType::F32);
+        let name = "model.layers.1.mlp.up_proj.weight";
+        let missing = with_tensors(&sound, |tensors| tensors.retain(|t| t.name != name));
+        assert!(refusal(&missing).contains(&format!("tensor `{name}`: is missing")), "{}", refusal(&missing));
+        let unknown = with_tensors(&sound, |tensors| {
+            tensors.push(tensor("model.layers.1.mlp.router.weight", DType::F32, [1].into(), &[1.]));
+        });
+        assert!(refusal(&unknown).contains("`model.layers.1.mlp.router.weight`: is no tensor of family llama"));
+        let misshapen = with_tensors(&sound, |tensors| {
+            for t in tensors.iter_mut().filter(|t| t.name == name) {
+                t.tensor.shape.0.reverse();
+            }
+        });
+        let text = refusal(&misshapen);
+        assert!(text.contains(name) && text.contains("expected [96, 64], found [64, 96]"), "{text}");
+        assert!(text.contains("transposed?"), "{text}");
+        let extra_layer = with_tensors(&sound, |tensors| {
+            tensors.push(tensor("model.layers.2.input_layernorm.weight", DType::F32, [64].into(), &[1.; 64]));
+        });
+        assert!(refusal(&extra_layer).contains("is of layer 2, but the config has 2 layers"));
+    }
+
+    #[test]
+    fn a_bias_that_the_config_denies_is_an_error() {
+        let tiny = Tiny { biased: true, ..Tiny::new("llama") };
+        let mut folder = HfFolder { config: tiny.hf_config(), ..HfFolder::default() };
+        folder.config.insert("attention_bias".into(), json!(false));
+        let denied = checkpoint(Container::Hf(folder), tiny.hf(DType::F32).tensors().to_vec());
+        assert!(refusal(&denied).contains("the config says that there is none"), "{}", refusal(&denied));
+    }
+
+    #[test]
+    fn a_tied_head_may_be_stored_twice_but_not_differently() {
+        let sound = Tiny::new("qwen2").hf(DType::F32);
+        let doubled = |change: f32| {
+            with_tensors(&sound, |tensors| {
+                let mut values = crate::quant::to_f32(&tensors[0].tensor).expect("F32");
+                values[0] += change;
+                tensors.push(tensor("lm_head.weight", DType::F32, tensors[0].tensor.shape.clone(), &values));
+            })
+        };
+        assert_same_values(&read(&doubled(0.0)), &Tiny::new("qwen2").truth());
+        assert!(refusal(&doubled(0.5)).contains("differs from `model.embed_tokens.weight`"));
+        let untied = Tiny { tied: false, ..Tiny::new("qwen2") }.hf(DType::F32);
+        let headless = with_tensors(&untied, |tensors| tensors.retain(|t| t.name != "lm_head.weight"));
+        assert!(refusal(&headless).contains("does not tie the head"));
+    }
+
+    #[test]
+    fn rope_factors_of_a_gguf_are_refused_by_name() {
+        let sound = Tiny::new("llama").gguf(DType::F32);
+        let scaled = with_tensors(&sound, |tensors| {
+            tensors.push(tensor("rope_freqs.weight", DType::F32, [8].into(), &[1.; 8]));
+        });
+        let text = refusal(&scaled);
+        assert!(text.contains("rope_freqs.weight") && text.contains("llama3"), "{text}");
+    }
+
+    #[test]
+    fn switches_that_the_decoder_does_not_have_are_refused_by_name() {
+        let refused = |family: &str, key: &str, value: serde_json::Value| {
+            let tiny = Tiny::new(family);
+            let mut folder = HfFolder { config: tiny.hf_config(), ..HfFolder::default() };
+            folder.config.insert(key.into(), value);
+            let text = refusal(&checkpoint(Container::Hf(folder), tiny.hf(DType::F32).tensors().to_vec()));
+            assert!(text.contains(key), "{text}");
+        };
+        refused("llama", "hidden_act", json!("gelu"));
+        refused("llama", "rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}));
+        refused("llama", "rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}));
+        refused("llama", "rms_norm_eps", json!("tiny"));
+        refused("qwen2", "use_sliding_window", json!(true));
+        refused("gpt2", "activation_function", json!("relu"));
+        refused("gpt2", "scale_attn_by_inverse_layer_idx", json!(true));
+    }
+
+    #[test]
+    fn an_unknown_family_and_a_hostile_layer_count_are_errors() {
+        let sound = Tiny::new("llama").gguf(DType::F32);
+        let with = |key: &str, value: GgufValue| {
+            let Container::Gguf(mut header) = sound_header(&sound) else { unreachable!("a GGUF was made") };
+            header.metadata.retain(|(k, _)| k != key);
+            header.metadata.push((key.to_owned(), value));
+            checkpoint(Container::Gguf(header), sound.tensors().to_vec())
+        };
+        let mamba = with("general.architecture", GgufValue::String("mamba".into()));
+        assert!(refusal(&mamba).contains("no family answers to `mamba`"));
+        let deep = with("llama.block_count", GgufValue::U32(u32::MAX >> 1));
+        assert!(refusal(&deep).contains("layers cannot be in"), "{}", refusal(&deep));
+        let theta = with("llama.rope.freq_base", GgufValue::F32(-1.0));
+        assert!(refusal(&theta).contains("rope_theta -1 is not positive"), "{}", refusal(&theta));
+    }
+
+    fn sound_header(checkpoint: &Checkpoint) -> Container {
+        match &checkpoint.container {
+            Container::Gguf(h) => Container::Gguf(GgufHeader { metadata: h.metadata.clone(), ..*h }),
+            Container::Hf(_) | Container::Apr(_) => unreachable!("a GGUF was made"),
+        }
+    }
+}

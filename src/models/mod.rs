@@ -8,9 +8,10 @@
 mod apr_keys;
 mod bind;
 mod canonical;
-mod check;
 mod family;
 mod fields;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod gpt2;
 mod llama;
 mod names;
@@ -19,14 +20,11 @@ mod rotary;
 
 pub use apr_keys::write as apr_metadata;
 pub use bind::Problem;
-pub(crate) use bind::{Bound, LINEAR_LAYOUT, bind_sound};
+use bind::bind_sound;
 pub use canonical::CanonicalTensor;
-pub(crate) use canonical::rows_of;
-pub use check::{CheckReport, Stage, StageStatus, check};
 pub use family::{Biases, FAMILIES, Family, Settings, family_of};
 pub use fields::{GgufFields, JsonFields};
 pub use names::Naming;
-pub(crate) use names::{Presence, Slot, slots};
 
 use crate::Result;
 use crate::formats::Checkpoint;
