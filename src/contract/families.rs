@@ -222,7 +222,10 @@ impl FamilyContract {
             }
             let layered = |name: &str| name.contains("{n}") == row.per_layer();
             if !layered(&row.hf) || !layered(&row.gguf) || !layered(row.apr_hf()) {
-                return Err(format!("tensor `{}`: `{{n}}` must stand in all of its names or in none", row.name));
+                return Err(format!(
+                    "tensor `{}`: `{{n}}` must stand in all of its names or in none",
+                    row.name
+                ));
             }
             if row.conv1d && row.shape.len() != 2 {
                 return Err(format!("tensor `{}`: conv1d needs two dimensions", row.name));
@@ -266,7 +269,9 @@ mod tests {
     #[test]
     fn a_contract_that_contradicts_itself_is_refused() {
         let row = |name: &str, hf: &str, rest: &str| {
-            format!("  - {{ name: {name:?}, hf: {hf:?}, gguf: {name:?}, shape: [hidden_size], role: norm{rest} }}\n")
+            format!(
+                "  - {{ name: {name:?}, hf: {hf:?}, gguf: {name:?}, shape: [hidden_size], role: norm{rest} }}\n"
+            )
         };
         assert!(refusal(&(row("a", "a", "") + &row("a", "b", ""))).contains("listed twice"));
         assert!(refusal(&row("{n}.a", "a", "")).contains("`{n}`"));

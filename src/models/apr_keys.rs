@@ -20,7 +20,8 @@ pub(super) fn read(family: &str, f: &JsonFields) -> Result<Settings> {
         head_dim,
         intermediate_size: f.size(&["intermediate_size", "ffn_dim", "intermediate_dim", "n_inner"], None)?,
         vocab_size: f.size(&["vocab_size", "n_vocab"], f.embedding_rows)?,
-        max_positions: f.size(&["max_position_embeddings", "max_seq_len", "context_length", "n_ctx"], None)?,
+        max_positions: f
+            .size(&["max_position_embeddings", "max_seq_len", "context_length", "n_ctx"], None)?,
         norm: NormKind::Rms,
         norm_eps: f.number(&["rms_norm_eps", "layer_norm_eps", "norm_eps"], None)? as f32,
         position: Position::Learned,

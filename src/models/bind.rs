@@ -13,10 +13,6 @@ use crate::{Error, Kind, Result};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
-/// APR metadata: this value says that linear weights are `[out, in]` whatever the names. Files of aprender,
-/// which keeps Conv1D order for GPT-2, have no such key.
-pub(crate) const LINEAR_LAYOUT: (&str, &str) = ("linear_layout", "out_in");
-
 /// A checkpoint seen through its family.
 pub(crate) struct Bound {
     pub family: &'static dyn Family,
@@ -87,7 +83,11 @@ pub(super) fn bind(checkpoint: &Checkpoint) -> Result<(Bound, Vec<Problem>)> {
     let contract = family.contract();
     let subject = || checkpoint.path.display().to_string();
     let naming = naming_of(family, checkpoint).ok_or_else(|| {
-        let what = format!("none of its {} tensors has a name of family {}", checkpoint.tensors().len(), family.id());
+        let what = format!(
+            "none of its {} tensors has a name of family {}",
+            checkpoint.tensors().len(),
+            family.id()
+        );
         Error::new(Kind::Contract, subject(), what)
     })?;
     let settings = read_settings(family, naming, checkpoint)?;
@@ -119,14 +119,19 @@ struct Storage {
 }
 
 impl Storage {
-    fn of(settings: &Settings, contract: &'static FamilyContract, naming: Naming, checkpoint: &Checkpoint) -> Self {
+    fn of(
+        settings: &Settings,
+        contract: &'static FamilyContract,
+        naming: Naming,
+        checkpoint: &Checkpoint,
+    ) -> Self {
         let (conv1d, pairs) = match &checkpoint.container {
             Container::Hf(_) => (true, false),
             Container::Gguf(_) => (false, contract.gguf.rope_pairs),
             Container::Apr(header) => {
-                let (key, out_in) = LINEAR_LAYOUT;
-                let canonical = header.metadata.get(key).and_then(|v| v.as_str()) == Some(out_in);
-                (naming == Naming::AprHf && !canonical, settings.interleaved_rope)
+                // aprender's own files keep Conv1D order; a contract file never does, whatever its names.
+                let aprender = naming == Naming::AprHf && !header.declares_contract();
+                (aprender, settings.interleaved_rope)
             }
         };
         Storage { contract, naming, conv1d, rope_pairs: pairs.then_some(settings.config.head_dim) }
@@ -191,7 +196,8 @@ fn bind_slots(
     let mut rest = slots;
     while let Some(first) = rest.first() {
         let stored = first.stored_name(storage.naming, storage.contract);
-        let members = rest.iter().take_while(|s| s.stored_name(storage.naming, storage.contract) == stored).count();
+        let members =
+            rest.iter().take_while(|s| s.stored_name(storage.naming, storage.contract) == stored).count();
         let (fused, others) = rest.split_at(members);
         rest = others;
         let Some(found) = checkpoint.get(&stored) else {
@@ -275,14 +281,17 @@ fn account_for_rest(
         let refused = contract.gguf.refused.iter().find(|r| r.name == stored.name);
         let row = patterns.get(pattern.as_str()).copied();
         let problem = match (refused, row, layer) {
-            (Some(refused), _, _) => {
-                Problem { kind: Kind::Unsupported, ..Problem::of_tensor(&stored.name, None, refused.reason.clone()) }
-            }
-            (None, Some(row), None) if row.role == Role::Head => match differs_from_embedding(stored, storage, checkpoint) {
-                // A tied head is stored once; a second copy says nothing new.
-                None => continue,
-                Some(what) => Problem::of_tensor(&stored.name, Some(row), what),
+            (Some(refused), _, _) => Problem {
+                kind: Kind::Unsupported,
+                ..Problem::of_tensor(&stored.name, None, refused.reason.clone())
             },
+            (None, Some(row), None) if row.role == Role::Head => {
+                match differs_from_embedding(stored, storage, checkpoint) {
+                    // A tied head is stored once; a second copy says nothing new.
+                    None => continue,
+                    Some(what) => Problem::of_tensor(&stored.name, Some(row), what),
+                }
+            }
             (None, Some(row), Some(n)) if n >= config.n_layers => {
                 let what = format!("is of layer {n}, but the config has {} layers", config.n_layers);
                 Problem::of_tensor(&stored.name, Some(row), what)
@@ -367,7 +376,9 @@ mod tests {
         let unknown = with_tensors(&sound, |tensors| {
             tensors.push(tensor("model.layers.1.mlp.router.weight", DType::F32, [1].into(), &[1.]));
         });
-        assert!(refusal(&unknown).contains("`model.layers.1.mlp.router.weight`: is no tensor of family llama"));
+        assert!(
+            refusal(&unknown).contains("`model.layers.1.mlp.router.weight`: is no tensor of family llama")
+        );
         let misshapen = with_tensors(&sound, |tensors| {
             for t in tensors.iter_mut().filter(|t| t.name == name) {
                 t.tensor.shape.0.reverse();

@@ -97,9 +97,12 @@ fn architecture_names(checkpoint: &Checkpoint) -> Vec<String> {
             let classes = classes.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned);
             text(&folder.config, "model_type").into_iter().chain(classes).collect()
         }
-        Container::Gguf(header) => {
-            header.get("general.architecture").and_then(GgufValue::as_str).map(str::to_owned).into_iter().collect()
-        }
+        Container::Gguf(header) => header
+            .get("general.architecture")
+            .and_then(GgufValue::as_str)
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
         Container::Apr(header) => ["architecture", "hf_model_type", "hf_architecture", "model_type"]
             .iter()
             .filter_map(|key| text(&header.metadata, key))
@@ -136,8 +139,14 @@ impl ModelConfig {
             }
         };
         let positive = |x: f32| x > 0.0 && x.is_finite();
-        require(positive(self.norm_eps), format!("norm epsilon {} is not positive and finite", self.norm_eps));
-        require(positive(self.attn_scale), format!("attention scale {} is not positive and finite", self.attn_scale));
+        require(
+            positive(self.norm_eps),
+            format!("norm epsilon {} is not positive and finite", self.norm_eps),
+        );
+        require(
+            positive(self.attn_scale),
+            format!("attention scale {} is not positive and finite", self.attn_scale),
+        );
         require(
             self.n_kv_heads > 0 && self.n_heads % self.n_kv_heads == 0,
             format!("{} query heads cannot share {} key-value heads", self.n_heads, self.n_kv_heads),
@@ -146,7 +155,10 @@ impl ModelConfig {
             Position::Rope { theta, dim } => {
                 require(positive(theta), format!("rope_theta {theta} is not positive and finite"));
                 require(dim > 0 && dim % 2 == 0, format!("rotated width {dim} is not even"));
-                require(dim == self.head_dim, format!("rotated width {dim} is not the head width {}", self.head_dim));
+                require(
+                    dim == self.head_dim,
+                    format!("rotated width {dim} is not the head width {}", self.head_dim),
+                );
             }
             Position::Learned => {}
         }

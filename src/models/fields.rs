@@ -74,7 +74,9 @@ impl<'a> JsonFields<'a> {
     pub fn number(&self, names: &[&str], default: Option<f64>) -> Result<f64> {
         match self.find(names)? {
             None => default.ok_or_else(|| self.missing(names)),
-            Some(value) => value.as_f64().ok_or_else(|| self.wrong(names[0], format!("{value} is no number"))),
+            Some(value) => {
+                value.as_f64().ok_or_else(|| self.wrong(names[0], format!("{value} is no number")))
+            }
         }
     }
 
@@ -92,7 +94,10 @@ impl<'a> JsonFields<'a> {
     /// Where it is neither true nor false.
     pub fn optional_flag(&self, name: &str) -> Result<Option<bool>> {
         let Some(value) = self.find(&[name])? else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| self.wrong(name, format!("{value} is neither true nor false")))
+        value
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, format!("{value} is neither true nor false")))
     }
 
     /// A nested object.
@@ -131,7 +136,13 @@ impl<'a> JsonFields<'a> {
 
 impl<'a> GgufFields<'a> {
     /// Metadata of the GGUF at `path`, keys below `arch`.
-    pub fn new(path: &Path, header: &'a GgufHeader, arch: &'a str, embedding_rows: usize, has_head: bool) -> Self {
+    pub fn new(
+        path: &Path,
+        header: &'a GgufHeader,
+        arch: &'a str,
+        embedding_rows: usize,
+        has_head: bool,
+    ) -> Self {
         GgufFields { subject: path.display().to_string(), header, arch, embedding_rows, has_head }
     }
 
@@ -141,7 +152,9 @@ impl<'a> GgufFields<'a> {
     /// Where it is absent without a default, no integer, zero, absurdly large, or an array that differs
     /// from layer to layer.
     pub fn size(&self, name: &str, default: Option<usize>) -> Result<usize> {
-        let Some(value) = self.get(name) else { return default.ok_or_else(|| self.wrong(name, "is missing")) };
+        let Some(value) = self.get(name) else {
+            return default.ok_or_else(|| self.wrong(name, "is missing"));
+        };
         match value.as_u64() {
             Some(n @ 1..=MAX_SIZE) => Ok(n as usize),
             Some(n) => Err(self.wrong(name, format!("{n} is no size"))),
@@ -154,7 +167,9 @@ impl<'a> GgufFields<'a> {
     /// # Errors
     /// Where it is absent without a default, or no number.
     pub fn number(&self, name: &str, default: Option<f64>) -> Result<f64> {
-        let Some(value) = self.get(name) else { return default.ok_or_else(|| self.wrong(name, "is missing")) };
+        let Some(value) = self.get(name) else {
+            return default.ok_or_else(|| self.wrong(name, "is missing"));
+        };
         value.as_f64().ok_or_else(|| self.wrong(name, "is no number"))
     }
 
@@ -188,7 +203,8 @@ impl<'a> GgufFields<'a> {
     }
 
     fn unsupported(&self, name: &str, why: &str) -> Error {
-        Error::unsupported(&*self.subject, format!("is not supported: {why}")).at(format!("{}.{name}", self.arch))
+        Error::unsupported(&*self.subject, format!("is not supported: {why}"))
+            .at(format!("{}.{name}", self.arch))
     }
 
     fn wrong(&self, name: &str, what: impl Into<String>) -> Error {

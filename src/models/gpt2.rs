@@ -124,7 +124,11 @@ fn shell() -> ModelConfig {
 /// One key-value head per query head, and heads that divide the width: GPT-2 has nothing else.
 fn settings(config: ModelConfig) -> Settings {
     let head_dim = (config.hidden_size / config.n_heads).max(1);
-    let config =
-        ModelConfig { n_kv_heads: config.n_heads, head_dim, attn_scale: rotary::attn_scale(head_dim), ..config };
+    let config = ModelConfig {
+        n_kv_heads: config.n_heads,
+        head_dim,
+        attn_scale: rotary::attn_scale(head_dim),
+        ..config
+    };
     Settings { config, attention_bias: Some(true), mlp_bias: Some(true), interleaved_rope: false }
 }

@@ -63,7 +63,8 @@ pub(super) fn naming_of(family: &dyn Family, checkpoint: &Checkpoint) -> Option<
     let contract = family.contract();
     let stored: Vec<String> = checkpoint.tensors().iter().map(|t| generalize(&t.name).0).collect();
     let known = |naming: Naming| {
-        let patterns: HashSet<&str> = contract.tensors.iter().map(|row| naming.pattern(contract, row)).collect();
+        let patterns: HashSet<&str> =
+            contract.tensors.iter().map(|row| naming.pattern(contract, row)).collect();
         stored.iter().filter(|name| patterns.contains(name.as_str())).count()
     };
     let mut best = None;

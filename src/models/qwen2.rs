@@ -18,8 +18,12 @@ static CONTRACT: LazyLock<FamilyContract> = LazyLock::new(|| {
 });
 
 /// `Qwen2Config` of transformers.
-const HF: rotary::HfDefaults =
-    rotary::HfDefaults { vocab_size: 151936, intermediate_size: 22016, max_positions: 32768, n_kv_heads: Some(32) };
+const HF: rotary::HfDefaults = rotary::HfDefaults {
+    vocab_size: 151936,
+    intermediate_size: 22016,
+    max_positions: 32768,
+    n_kv_heads: Some(32),
+};
 
 impl Family for Qwen2 {
     fn id(&self) -> &'static str {

@@ -141,7 +141,10 @@ pub(super) fn write_hf(config: &ModelConfig, biases: Biases) -> Map<String, Json
     if let Position::Rope { theta, .. } = config.position {
         // Both spellings: transformers 4 reads the first, transformers 5 the second.
         map.insert("rope_theta".into(), short_decimal(theta));
-        map.insert("rope_parameters".into(), json!({"rope_theta": short_decimal(theta), "rope_type": "default"}));
+        map.insert(
+            "rope_parameters".into(),
+            json!({"rope_theta": short_decimal(theta), "rope_type": "default"}),
+        );
     }
     map
 }
