@@ -119,6 +119,9 @@ impl<'a> Checker<'a> {
 
     fn type_hint(&self, node: &Node, rules: &Map<String, Json>) -> Option<String> {
         let wants = |t: &str| rules.get("type").is_some_and(|x| x == t);
+        if let Some(pattern) = rules.get("pattern").and_then(Json::as_str) {
+            return Some(pattern_hint(pattern));
+        }
         match &node.value {
             Value::Text(text) if wants("array") => Some(format!("write `[{text}]`")),
             Value::Text(text) if wants("boolean") => match text.as_str() {
@@ -241,9 +244,7 @@ impl<'a> Checker<'a> {
 
     fn number(&mut self, at: At, n: f64, rules: &Map<String, Json>, what: &str) {
         let bound = |key: &str| rules.get(key).and_then(Json::as_f64);
-        if !n.is_finite() {
-            self.gather.add(at, format!("{what}: expected a finite number"), None);
-        } else if let Some(wanted) = bound("const").filter(|c| *c != n) {
+        if let Some(wanted) = bound("const").filter(|c| *c != n) {
             self.gather.add(at, format!("{what}: this program reads {wanted}, found {n}"), None);
         } else if let Some(least) = bound("minimum").filter(|least| n < *least) {
             self.gather.add(at, format!("{what}: {n} is below {least}"), None);

@@ -5,6 +5,12 @@
 
 mod check;
 mod diagnostics;
+mod estimate;
+mod explain;
+mod filter;
+#[cfg(test)]
+mod fixture;
+mod list;
 mod located;
 mod names;
 mod parse;
@@ -19,6 +25,10 @@ mod suggest;
 mod tree;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use estimate::Estimate;
+pub use explain::{Explanation, FileSizes, explain};
+pub use filter::Filter;
+pub use list::{list, list_json};
 pub use located::{At, Entries, Located, NAME_PATTERN};
 pub use parse::{parse, parse_bytes};
 pub use plan::plan;
@@ -39,6 +49,11 @@ pub trait Catalog {
     fn gate_ids(&self) -> Vec<&'static str>;
     /// All backend names, for suggestions and checks.
     fn backend_names(&self) -> Vec<&'static str>;
+    /// Whether the gate scores the model's whole text (perplexity); `explain` estimates its time by it.
+    fn reads_text(&self, gate: &str) -> bool {
+        let _ = gate;
+        false
+    }
 }
 
 /// What the planner needs to know of a gate.

@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, HashMap};
 pub fn plan(playbook: &Playbook, catalog: &dyn Catalog) -> Result<Vec<Case>, Diagnostics> {
     let mut gather = Gather::new(&playbook.source);
     super::references::check(playbook, catalog, &mut gather);
-    let mut planner = Planner { playbook, catalog, gather, cases: Vec::new(), ids: HashMap::new() };
+    let mut planner =
+        Planner { playbook, catalog, gather, cases: Vec::new(), ids: HashMap::new(), full: false };
     for (suite, uses) in playbook.suites.iter() {
         if uses.is_empty() {
             let message = format!("the suite `{}` has no gate", suite.value);
@@ -42,6 +43,8 @@ struct Planner<'a> {
     cases: Vec<Case>,
     /// Where each id was first given.
     ids: HashMap<String, At>,
+    /// Whether [`MOST_CASES`] was complained about.
+    full: bool,
 }
 
 /// What one use of a gate selects, every name known.
@@ -84,7 +87,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        if self.cases.len() == before && self.cases.len() < MOST_CASES {
+        if self.cases.len() == before && !self.full {
             let hint =
                 "no selected artifact applies to a selected model, or each would be compared with itself";
             let message = format!("the gate `{}` is left without a case", info.id);
@@ -101,7 +104,7 @@ impl<'a> Planner<'a> {
         prompt: Option<&(String, String)>,
     ) {
         if self.cases.len() >= MOST_CASES {
-            if self.cases.len() == MOST_CASES {
+            if !std::mem::replace(&mut self.full, true) {
                 let message = format!("the playbook expands to more than {MOST_CASES} cases");
                 self.gather.add(gate.gate.at, message, None);
             }
@@ -293,10 +296,6 @@ impl<'a> Planner<'a> {
                     let message = format!("`{}`: expected a number, found `{text}`", name.value);
                     self.gather.add(value.at, message, None);
                 }
-                (ParamValue::Number(n), Some(ParamDefault::Number(_)) | None) if !n.is_finite() => {
-                    let message = format!("`{}`: expected a finite number", name.value);
-                    self.gather.add(value.at, message, None);
-                }
                 (ParamValue::Number(_), Some(ParamDefault::Number(_)) | None)
                 | (ParamValue::Text(_), Some(ParamDefault::Text(_) | ParamDefault::Choice(_)) | None) => {}
             }
@@ -360,4 +359,205 @@ fn case_id(
         }
     }
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{self, PLAYBOOK, Shapes};
+    use super::super::parse;
+    use super::*;
+
+    fn ids() -> Vec<String> {
+        fixture::cases().into_iter().map(|c| c.id).collect()
+    }
+
+    #[test]
+    fn the_order_is_the_playbooks() {
+        let expected = "\
+parity/token-parity/tiny-llama/safetensors/cpu/hello
+parity/token-parity/tiny-llama/safetensors/cpu/code
+parity/token-parity/tiny-llama/apr-int8/cpu/hello
+parity/token-parity/tiny-llama/apr-int8/cpu/code
+parity/token-parity/tiny-llama/apr-int4/cpu/hello
+parity/token-parity/tiny-llama/apr-int4/cpu/code
+parity/token-parity/tiny-llama/gguf/cpu/hello
+parity/token-parity/tiny-llama/gguf/cpu/code
+parity/token-parity/real/safetensors/cpu/hello
+parity/token-parity/real/safetensors/cpu/code
+parity/token-parity/real/apr-int8/cpu/hello
+parity/token-parity/real/apr-int8/cpu/code
+parity/token-parity/real/apr-int4/cpu/hello
+parity/token-parity/real/apr-int4/cpu/code
+parity/token-parity/real/gguf/cpu/hello
+parity/token-parity/real/gguf/cpu/code
+parity/token-parity/real/vendor/cpu/hello
+parity/token-parity/real/vendor/cpu/code
+parity/quant-drift/tiny-llama/apr-int8/cpu
+parity/quant-drift/real/apr-int8/cpu
+parity/runtime-parity/tiny-llama/gguf/cpu/hello
+parity/runtime-parity/tiny-llama/gguf/reference/hello
+files/tensor-names/tiny-llama/apr-int8
+files/tensor-names/tiny-llama/apr-int4
+files/tensor-names/tiny-llama/gguf
+files/tensor-names/real/apr-int8
+files/tensor-names/real/apr-int4
+files/tensor-names/real/gguf
+files/tensor-names/real/vendor
+files/round-trip/tiny-llama/apr-int4/cpu
+files/round-trip/real/apr-int4/cpu";
+        assert_eq!(ids(), expected.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_case_carries_what_its_gate_says() {
+        let cases = fixture::cases();
+        let find = |id: &str| cases.iter().find(|c| c.id == id).expect("planned");
+        let parity = find("parity/token-parity/tiny-llama/gguf/cpu/code");
+        assert_eq!(parity.prompt, Some(("code".into(), "def f(n):".into())));
+        assert_eq!(
+            (parity.tokens, parity.timeout_s, parity.optional, &parity.against),
+            (32, 90, false, &None)
+        );
+        assert_eq!(parity.limits["max_mismatches"].value, ParamValue::Number(3.0));
+        assert_eq!((parity.at, parity.prompts.len()), (At { line: 19, column: 13 }, 0));
+        let drift = find("parity/quant-drift/real/apr-int8/cpu");
+        assert_eq!(
+            (drift.against.as_deref(), drift.prompts.len(), drift.timeout_s),
+            (Some("apr-int4"), 2, 300)
+        );
+        assert!(drift.optional, "its model is");
+        let runtime = find("parity/runtime-parity/tiny-llama/gguf/cpu/hello");
+        assert_eq!(
+            (runtime.against.as_deref(), runtime.optional),
+            (Some("llama"), true),
+            "its runtime is optional"
+        );
+        let trip = find("files/round-trip/tiny-llama/apr-int4/cpu");
+        assert_eq!(trip.expect_fail.as_deref(), Some("four bits are too few for this model"));
+        assert_eq!(trip.against.as_deref(), Some("source"));
+    }
+
+    /// What stands instead of `from` in the fixture, and the first complaint that it must bring.
+    #[test]
+    fn every_wrong_name_is_found() {
+        let rows = [
+            ("gate: token-parity", "gate: token-partiy", "unknown gate `token-partiy`"),
+            ("artifacts: [apr-int8]", "artifacts: [apr-int9]", "unknown artifact `apr-int9`"),
+            ("against: apr-int4", "against: apr-int9", "unknown artifact `apr-int9`"),
+            (
+                "      against: apr-int4\n",
+                "",
+                "the gate `quant-drift` compares with an artifact: `against` is missing",
+            ),
+            ("against: llama", "against: lama", "unknown backend or runtime `lama`"),
+            ("models: [tiny-llama]", "models: [tiny-lama]", "unknown model `tiny-lama`"),
+            ("prompts: [hello]", "prompts: [helo]", "unknown prompt `helo`"),
+            ("backends: [cpu, reference]", "backends: [gpu]", "unknown backend `gpu`"),
+            ("backends: [cpu, reference]", "backends: [cpu, cpu]", "the backend `cpu` is listed twice"),
+            ("max_mismatches: 3", "max_mismatch: 3", "the gate `token-parity` has no limit `max_mismatch`"),
+            ("max_mismatches: 3", "max_mismatches: few", "`max_mismatches`: expected a number, found `few`"),
+            ("teacher_forced", "teacher_forcd", "`counting`: unknown value `teacher_forcd`"),
+            ("teacher_forced", "7", "`counting`: expected a word, found 7"),
+            ("from: apr-int8", "from: gguf", "`gguf` is made from itself"),
+            ("from: apr-int8", "from: nowhere", "unknown artifact `nowhere`"),
+            ("models: [real]}", "models: [reel]}", "unknown model `reel`"),
+            ("      reason: four bits are too few for this model\n", "", "`expect: fail` needs a reason"),
+            ("      expect: fail\n", "", "`reason` explains an expected failure, and none is expected"),
+            (
+                "- gate: tensor-names",
+                "- {gate: tensor-names, against: nowhere}",
+                "unknown artifact `nowhere`",
+            ),
+            (
+                "- gate: tensor-names",
+                "- {gate: tensor-names, backends: [cpu]}",
+                "the gate `tensor-names` runs no model and has no backends",
+            ),
+            (
+                "- gate: tensor-names",
+                "- {gate: tensor-names, artifacts: [safetensors]}",
+                "`safetensors` would be compared with itself",
+            ),
+            (
+                "- gate: tensor-names",
+                "- {gate: token-parity, against: gguf}",
+                "the gate `token-parity` compares with nothing that could be named",
+            ),
+            (
+                "- gate: tensor-names",
+                "- {gate: tensor-names, models: [tiny-llama], artifacts: [vendor]}",
+                "the gate `tensor-names` is left without a case",
+            ),
+            (
+                "- gate: tensor-names",
+                "- gate: tensor-names\n    - gate: tensor-names",
+                "the case `files/tensor-names/tiny-llama/apr-int8` stands already on line 32",
+            ),
+            (
+                "{source: true}",
+                "{source: true, quantize: int8}",
+                "`safetensors` is not converted, so `quantize` says nothing",
+            ),
+            (
+                "format: gguf}",
+                "format: gguf, names: hf}",
+                "`names` and `dialect` belong to APR files, and `gguf` is none",
+            ),
+            (
+                "safetensors: {source: true}",
+                "source: {from: apr-int8, format: gguf}",
+                "the name `source` always means the model's source",
+            ),
+            ("runtimes:\n  llama:", "runtimes:\n  cpu:", "the runtime `cpu` has the name of a backend"),
+            ("suites:\n", "policy: {required_suites: [fils]}\nsuites:\n", "unknown suite `fils`"),
+            ("suites:\n", "suites:\n  empty: []\n", "the suite `empty` has no gate"),
+            (
+                "hello: {text: Hello}",
+                "hello: {file: hello.txt}",
+                "the file of the prompt `hello` was not read",
+            ),
+        ];
+        for (from, to, expected) in rows {
+            assert!(PLAYBOOK.contains(from), "{from}");
+            let text = PLAYBOOK.replacen(from, to, 1);
+            let playbook = parse("p.yaml", &text).unwrap_or_else(|e| panic!("{to}: {e}"));
+            let error = plan(&playbook, &Shapes).expect_err(expected);
+            let messages: Vec<&str> = error.items().iter().map(|d| d.message.as_str()).collect();
+            assert!(messages.contains(&expected), "{to}: {messages:?}");
+            let item = error.items().iter().find(|d| d.message == expected).expect("just found");
+            let line = playbook.source.line(item.at.line);
+            let place = line.chars().skip(item.at.column as usize - 1).collect::<String>();
+            assert!(!place.trim().is_empty(), "{to}: no text at {:?}", item.at);
+        }
+    }
+
+    #[test]
+    fn a_label_tells_two_uses_apart() {
+        let twice = "- gate: tensor-names\n    - {gate: tensor-names, label: again}";
+        let text = PLAYBOOK.replacen("- gate: tensor-names", twice, 1);
+        let cases = plan(&parse("p.yaml", &text).expect("valid"), &Shapes).expect("valid");
+        assert!(cases.iter().any(|c| c.id == "files/tensor-names@again/tiny-llama/gguf"));
+    }
+
+    #[test]
+    fn a_conversion_of_an_outside_file_applies_where_the_file_does() {
+        let text = PLAYBOOK.replacen("from: apr-int8", "from: vendor", 1);
+        let cases = plan(&parse("p.yaml", &text).expect("valid"), &Shapes);
+        let error = cases.expect_err("runtime-parity asks for gguf of tiny-llama");
+        assert_eq!(error.items()[0].message, "the gate `runtime-parity` is left without a case");
+    }
+
+    #[test]
+    fn a_matrix_beyond_reason_is_refused() {
+        let many = |prefix: &str, value: &str| -> String {
+            (0..400).map(|n| format!("  {prefix}{n}: {value}\n")).collect()
+        };
+        let text = format!(
+            "version: 1\nname: p\nmodels:\n{}artifacts:\n{}suites: {{s: [{{gate: tensor-names}}]}}\n",
+            many("m", "{source: x}"),
+            many("a", "{from: source, format: apr}")
+        );
+        let error = plan(&parse("p.yaml", &text).expect("valid"), &Shapes).expect_err("160000 cases");
+        assert_eq!(error.items()[0].message, "the playbook expands to more than 100000 cases");
+    }
 }

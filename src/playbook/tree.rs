@@ -74,18 +74,24 @@ fn limits() -> serde_yaml::Options {
 
 /// The YAML reader's error in our own words where it matters, with its place.
 fn complaint(source: &Source, error: &serde_yaml::Error) -> Diagnostics {
-    use serde_yaml::Error as Yaml;
     let at = error.location().map(At::of).unwrap_or_default();
-    let too_large = "the YAML is larger or deeper than any playbook needs".to_owned();
-    let (message, hint) = match error.without_snippet() {
+    let (message, hint) = in_our_words(error);
+    Diagnostics::one(source, at, message, hint.map(str::to_owned))
+}
+
+fn in_our_words(error: &serde_yaml::Error) -> (String, Option<&'static str>) {
+    use serde_yaml::Error as Yaml;
+    use serde_yaml::budget::BudgetBreach;
+    let too_large = "the YAML is larger or deeper than any playbook needs";
+    match error.without_snippet() {
         Yaml::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or("?");
-            (format!("the key `{key}` stands twice in one mapping"), Some("keep one of them".to_owned()))
+            (format!("the key `{key}` stands twice in one mapping"), Some("keep one of them"))
         }
-        Yaml::Budget { .. } => {
-            let hint = format!("at most {DEEPEST} levels and {MOST_NODES} nodes");
-            (too_large, Some(hint))
+        Yaml::MultipleDocuments { .. } | Yaml::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            ("a second YAML document begins".to_owned(), Some("a playbook is one document"))
         }
+        Yaml::Budget { .. } => (too_large.to_owned(), None),
         Yaml::AliasReplayLimitExceeded { .. }
         | Yaml::AliasExpansionLimitExceeded { .. }
         | Yaml::AliasReplayStackDepthExceeded { .. }
@@ -95,12 +101,14 @@ fn complaint(source: &Source, error: &serde_yaml::Error) -> Diagnostics {
         Yaml::UnknownAnchor { .. } | Yaml::RecursiveReferencesRequireWeakTypes { .. } => {
             ("an alias without an anchor before it, or one that contains itself".to_owned(), None)
         }
-        Yaml::MultipleDocuments { .. } => {
-            ("a second YAML document begins".to_owned(), Some("a playbook is one document".to_owned()))
-        }
-        other => (without_place(&other.to_string()), None),
-    };
-    Diagnostics::one(source, at, message, hint)
+        Yaml::NonFiniteFloat { .. } => ("expected a finite number".to_owned(), None),
+        Yaml::AliasError { error, .. } => in_our_words(error),
+        // The crate's errors are not exhaustive; what is left is syntax, which it words well.
+        other => match without_place(&other.to_string()) {
+            text if text.contains("recursion limit") => (too_large.to_owned(), None),
+            text => (text, None),
+        },
+    }
 }
 
 /// The reader repeats the place in its text; the caret shows it better.

@@ -2,6 +2,10 @@
 //!
 //! Evidence is the truth; every report is a pure projection of a [`RunRecord`].
 
+pub mod exit;
+
+pub use exit::exit_code;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
