@@ -209,6 +209,11 @@ pub struct RunRecord {
     pub cases: Vec<CaseRecord>,
 }
 
+impl RunRecord {
+    /// The version of this schema that this program writes.
+    pub const SCHEMA: u32 = 1;
+}
+
 /// The event stream of a run; `evidence.jsonl` holds one a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -240,6 +245,9 @@ pub enum Event {
         interrupted: Option<String>,
         /// As in the record.
         not_run: u64,
+        /// As in the record: digests of artifacts are known only now.
+        #[serde(default)]
+        provenance: BTreeMap<String, String>,
     },
 }
 
