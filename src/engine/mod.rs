@@ -3,11 +3,14 @@
 //! [`decoder`] tells the forward pass once, generic over [`Backend`]; a backend owns its buffers and the layout of
 //! its weights. All values are f32 (`exact` numerics); reduction orders are written down in `contracts/kernels/`.
 
+pub mod cpu;
 pub mod decoder;
 pub mod reference;
 mod rope;
 mod weights;
 
+#[cfg(test)]
+mod parity;
 #[cfg(test)]
 pub(crate) mod random_model;
 
@@ -109,10 +112,16 @@ pub struct BackendEntry {
 }
 
 /// Every backend, in the order a reader is told of them.
-pub const BACKENDS: &[BackendEntry] = &[BackendEntry {
-    name: reference::NAME,
-    load: |model, _threads| Ok(Arc::new(decoder::Decoder::load(reference::Reference, model)?)),
-}];
+pub const BACKENDS: &[BackendEntry] = &[
+    BackendEntry {
+        name: reference::NAME,
+        load: |model, _threads| Ok(Arc::new(decoder::Decoder::load(reference::Reference, model)?)),
+    },
+    BackendEntry {
+        name: cpu::NAME,
+        load: |model, threads| Ok(Arc::new(decoder::Decoder::load(cpu::Cpu::new(threads)?, model)?)),
+    },
+];
 
 /// The names of [`BACKENDS`].
 pub fn backend_names() -> Vec<&'static str> {

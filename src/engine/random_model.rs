@@ -5,15 +5,15 @@ use crate::quant;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use std::collections::BTreeMap;
 
-/// A family with sizes that divide nothing evenly: an odd vocabulary, three query heads per key head.
+/// A family with every row whole blocks of 256, an odd vocabulary, four query heads per key head.
 pub(crate) fn config(family: &str) -> ModelConfig {
     let gpt2 = family == "gpt2";
     ModelConfig {
         family: family.to_owned(),
         hidden_size: 256,
         n_layers: 2,
-        n_heads: 6,
-        n_kv_heads: if gpt2 { 6 } else { 2 },
+        n_heads: 8,
+        n_kv_heads: if gpt2 { 8 } else { 2 },
         head_dim: 32,
         intermediate_size: 512,
         vocab_size: 131,
@@ -109,10 +109,13 @@ pub(crate) fn tensor(dtype: DType, dims: &[usize], center: f32, spread: f32, ran
         || -> Vec<f32> { (0..shape.numel()).map(|_| center + spread * random.signed()).collect() };
     let bytes = match quant::from_f32(dtype, &shape, &values()) {
         Ok(bytes) => bytes,
+        Err(_) if dtype == DType::F64 => values().iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect(),
         Err(_) => {
             let n = dtype.nbytes(&shape).expect("whole blocks");
             let mut bytes: Vec<u8> = (0..n).map(|_| random.next() as u8).collect();
-            let largest = half::f16::from_f32(spread / 500.0).to_le_bytes();
+            // What multiplies it: up to 31 in blocks of 32, sub-scales up to 63 besides in those of 256.
+            let steps = if dtype.block_len() == 32 { 16.0 } else { 500.0 };
+            let largest = half::f16::from_f32(spread / steps).to_le_bytes();
             for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
                 for at in half_fields(dtype) {
                     block[*at..at + 2].copy_from_slice(&largest);

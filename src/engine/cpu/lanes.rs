@@ -1,0 +1,167 @@
+//! Sixteen f32 lanes: the unit in which every kernel of this backend is defined.
+//!
+//! Each lane is rounded as IEEE 754 says and lanes meet only in [`Lanes::sum`], whose tree is fixed, so every
+//! instruction set gives the same bits.
+
+use std::array::from_fn;
+
+/// Lanes in a vector, whatever the registers of the machine.
+pub(super) const WIDTH: usize = 16;
+
+/// Sixteen f32 values. All operations are lane by lane, each rounded once.
+pub(super) trait Lanes: Copy {
+    /// Whether there are registers for a 4 × 6 tile of accumulators; else a 2 × 3 one fits.
+    const LARGE_TILES: bool;
+
+    fn splat(x: f32) -> Self;
+    fn load(x: &[f32; 16]) -> Self;
+    fn store(self, out: &mut [f32; 16]);
+    /// 16 little-endian f32.
+    fn from_f32(bytes: &[u8; 64]) -> Self;
+    /// 16 little-endian IEEE halves.
+    fn from_f16(bytes: &[u8; 32]) -> Self;
+    /// 16 little-endian bfloat16.
+    fn from_bf16(bytes: &[u8; 32]) -> Self;
+    fn from_u8(bytes: &[u8; 16]) -> Self;
+    fn from_i8(bytes: &[u8; 16]) -> Self;
+    /// One IEEE half, for the scale of a block.
+    fn half(bits: u16) -> f32;
+
+    fn add(self, b: Self) -> Self;
+    fn sub(self, b: Self) -> Self;
+    fn mul(self, b: Self) -> Self;
+    fn div(self, b: Self) -> Self;
+    /// `self * b + c`, rounded once.
+    fn fma(self, b: Self, c: Self) -> Self;
+    /// `self > b ? self : b`: a NaN in `b` stays.
+    fn max(self, b: Self) -> Self;
+    /// `self < b ? self : b`: a NaN in `b` stays.
+    fn min(self, b: Self) -> Self;
+    /// For lanes that hold `1.5 * 2^23 + n` with an integer `n` in -126..=127: `2^n`.
+    fn power_of_two(self) -> Self;
+
+    /// The sum of all lanes: `l + (l + 8)`, of those `l + (l + 4)`, then 2, then 1.
+    fn sum(self) -> f32;
+    /// The largest lane, by the same tree of [`Lanes::max`].
+    fn largest(self) -> f32;
+}
+
+/// The definition: plain loops over an array.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar([f32; 16]);
+
+impl Scalar {
+    #[inline(always)]
+    fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Scalar(from_fn(|l| f(self.0[l], b.0[l])))
+    }
+
+    #[inline(always)]
+    fn tree(mut self, f: impl Fn(f32, f32) -> f32) -> f32 {
+        for half in [8, 4, 2, 1] {
+            for l in 0..half {
+                self.0[l] = f(self.0[l], self.0[l + half]);
+            }
+        }
+        self.0[0]
+    }
+}
+
+impl Lanes for Scalar {
+    const LARGE_TILES: bool = false;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Scalar([x; 16])
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; 16]) -> Self {
+        Scalar(*x)
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32; 16]) {
+        *out = self.0;
+    }
+
+    #[inline(always)]
+    fn from_f32(bytes: &[u8; 64]) -> Self {
+        Scalar(from_fn(|l| f32::from_le_bytes(from_fn(|i| bytes[4 * l + i]))))
+    }
+
+    #[inline(always)]
+    fn from_f16(bytes: &[u8; 32]) -> Self {
+        Scalar(from_fn(|l| Self::half(u16::from_le_bytes([bytes[2 * l], bytes[2 * l + 1]]))))
+    }
+
+    #[inline(always)]
+    fn from_bf16(bytes: &[u8; 32]) -> Self {
+        Scalar(from_fn(|l| f32::from_le_bytes([0, 0, bytes[2 * l], bytes[2 * l + 1]])))
+    }
+
+    #[inline(always)]
+    fn from_u8(bytes: &[u8; 16]) -> Self {
+        Scalar(from_fn(|l| f32::from(bytes[l])))
+    }
+
+    #[inline(always)]
+    fn from_i8(bytes: &[u8; 16]) -> Self {
+        Scalar(from_fn(|l| f32::from(bytes[l] as i8)))
+    }
+
+    #[inline(always)]
+    fn half(bits: u16) -> f32 {
+        half::f16::from_bits(bits).to_f32()
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        self.zip(b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        self.zip(b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        self.zip(b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        self.zip(b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        Scalar(from_fn(|l| self.0[l].mul_add(b.0[l], c.0[l])))
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        self.zip(b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        self.zip(b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        Scalar(self.0.map(|x| f32::from_bits((x.to_bits() << 23).wrapping_add(127 << 23))))
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        self.tree(|a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        self.tree(|a, b| if a > b { a } else { b })
+    }
+}

@@ -1,0 +1,302 @@
+//! `y[t, r] = sum_k w[r, k] x[t, k]`, contract `contracts/kernels/matmul.yaml`: 16 lanes over `k`, one fma chain each,
+//! one tree at the end, whatever the batch.
+//!
+//! One token multiplies blocks as they are decoded in registers, so weights are read once from memory. More tokens
+//! share panels of decoded rows, multiplied in tiles of accumulators.
+
+use super::encodings::{self, Encoding, WithEncoding};
+use super::isa::{Isa, Kernel};
+use super::lanes::{Lanes, WIDTH};
+use super::rows::{Rows, SharedRows};
+use crate::models::{RowOrder, Weight};
+use crate::quant;
+use crate::tensor::Tensor;
+use crate::{Error, Kind, Result};
+use std::array::from_fn;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Rows decoded at once for a batch: with 1500 columns, 96 KB of the second-level cache.
+const PANEL: usize = 16;
+
+/// A weight `[rows, width]` in the encoding of its file.
+pub struct Matrix {
+    tensor: Tensor,
+    order: RowOrder,
+    n_rows: usize,
+    width: usize,
+    /// Bytes of a row where blocks are decoded in registers.
+    row_bytes: Option<usize>,
+}
+
+/// How a product reaches the output.
+#[derive(Clone, Copy)]
+pub(super) enum Store {
+    /// `y = product + bias`.
+    Set,
+    /// `y += product + bias`.
+    Add,
+}
+
+impl Matrix {
+    /// # Errors
+    /// [`Kind::Unsupported`] for an encoding without a codec.
+    pub(super) fn new(weight: &Weight) -> Result<Matrix> {
+        let tensor = weight.tensor.clone();
+        quant::codec(tensor.dtype)?;
+        let (n_rows, width) = (tensor.shape.rows(), tensor.shape.row_len());
+        if tensor.dtype.nbytes(&tensor.shape) != Some(tensor.bytes.len()) {
+            return Err(Error::new(
+                Kind::Internal,
+                "engine::cpu",
+                "a tensor's bytes do not belong to its shape",
+            ));
+        }
+        let whole = encodings::is_fast(tensor.dtype) && width % WIDTH == 0;
+        let row_bytes = whole.then(|| width / tensor.dtype.block_len() * tensor.dtype.block_bytes());
+        Ok(Matrix { tensor, order: weight.rows, n_rows, width, row_bytes })
+    }
+
+    pub(super) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Bytes that a row takes in the file, about.
+    pub(super) fn row_cost(&self) -> usize {
+        self.tensor.bytes.len() / self.n_rows.max(1)
+    }
+
+    /// Canonical row `r`, decoded.
+    pub(super) fn read_row(&self, r: usize, out: &mut [f32]) -> Result<()> {
+        quant::row_to_f32(&self.tensor, self.order.stored_row(r), out)
+    }
+
+    /// The blocks of canonical row `r`.
+    #[inline(always)]
+    fn row(&self, r: usize, row_bytes: usize) -> &[u8] {
+        let at = self.order.stored_row(r) * row_bytes;
+        &self.tensor.bytes[at..at + row_bytes]
+    }
+}
+
+/// Columns `rows` of `out`: products of those rows with every token of `x`.
+///
+/// # Safety
+/// No other task may use columns `rows` of `out` at the same time.
+pub(super) unsafe fn multiply(
+    isa: Isa,
+    matrix: &Matrix,
+    bias: Option<&[f32]>,
+    x: &Rows,
+    rows: Range<usize>,
+    (store, out): (Store, SharedRows<'_>),
+) {
+    let job = Product { matrix, x, rows, sink: Sink { bias, store, out } };
+    if x.n() == 1 && matrix.row_bytes.is_some() {
+        isa.run(OneToken(job));
+    } else {
+        isa.run(Batch(job));
+    }
+}
+
+struct Product<'a> {
+    matrix: &'a Matrix,
+    x: &'a Rows,
+    rows: Range<usize>,
+    sink: Sink<'a>,
+}
+
+struct Sink<'a> {
+    bias: Option<&'a [f32]>,
+    store: Store,
+    out: SharedRows<'a>,
+}
+
+impl Sink<'_> {
+    #[inline(always)]
+    fn put(&self, t: usize, r: usize, product: f32) {
+        let y = match self.bias {
+            Some(bias) => product + bias[r],
+            None => product,
+        };
+        // SAFETY: the caller of `multiply` owns these columns.
+        let out = unsafe { &mut self.out.slice(t, r, r + 1)[0] };
+        match self.store {
+            Store::Set => *out = y,
+            Store::Add => *out += y,
+        }
+    }
+}
+
+struct OneToken<'a>(Product<'a>);
+
+impl Kernel for OneToken<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        encodings::dispatch(self.0.matrix.tensor.dtype, Dots::<L>(self.0, std::marker::PhantomData));
+    }
+}
+
+struct Dots<'a, L>(Product<'a>, std::marker::PhantomData<L>);
+
+impl<L: Lanes> WithEncoding for Dots<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<E: Encoding>(self) {
+        let Product { matrix, x, rows, sink } = self.0;
+        let row_bytes = matrix.width / E::LEN * E::BYTES;
+        let x = x.row(0);
+        let mut r = rows.start;
+        // Two rows at once: one chain of fma alone would wait for its own latency.
+        while r + 2 <= rows.end {
+            let sums = dots::<L, E, 2>(from_fn(|i| matrix.row(r + i, row_bytes)), x);
+            sums.into_iter().enumerate().for_each(|(i, sum)| sink.put(0, r + i, sum));
+            r += 2;
+        }
+        if r < rows.end {
+            let [sum] = dots::<L, E, 1>([matrix.row(r, row_bytes)], x);
+            sink.put(0, r, sum);
+        }
+    }
+}
+
+#[inline(always)]
+fn dots<L: Lanes, E: Encoding, const R: usize>(rows: [&[u8]; R], x: &[[f32; WIDTH]]) -> [f32; R] {
+    let mut acc = [L::splat(0.0); R];
+    for (b, x) in x.chunks_exact(E::LEN / WIDTH).enumerate() {
+        for (acc, row) in acc.iter_mut().zip(rows) {
+            let block = &row[b * E::BYTES..(b + 1) * E::BYTES];
+            E::each::<L>(block, |i, w| *acc = w.fma(L::load(&x[i]), *acc));
+        }
+    }
+    acc.map(L::sum)
+}
+
+struct Batch<'a>(Product<'a>);
+
+impl Kernel for Batch<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Product { matrix, x, rows, sink } = self.0;
+        let vectors = x.vectors();
+        PANEL_ROWS.with_borrow_mut(|panel| {
+            panel.clear();
+            panel.resize(PANEL * vectors, [0.0; WIDTH]);
+            let mut start = rows.start;
+            while start < rows.end {
+                let n = PANEL.min(rows.end - start);
+                for (i, row) in panel.chunks_exact_mut(vectors).take(n).enumerate() {
+                    decode::<L>(matrix, start + i, row);
+                }
+                if L::LARGE_TILES {
+                    tiles::<L, 4, 6>(&panel[..], x, start..start + n, &sink);
+                } else {
+                    tiles::<L, 2, 3>(&panel[..], x, start..start + n, &sink);
+                }
+                start += n;
+            }
+        });
+    }
+}
+
+thread_local! {
+    /// Decoded rows, [PANEL, vectors].
+    static PANEL_ROWS: RefCell<Vec<[f32; WIDTH]>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Canonical row `r` into whole vectors; lanes beyond the width stay 0.
+#[inline(always)]
+fn decode<L: Lanes>(matrix: &Matrix, r: usize, out: &mut [[f32; WIDTH]]) {
+    struct Work<'a, L>(&'a [u8], &'a mut [[f32; WIDTH]], std::marker::PhantomData<L>);
+    impl<L: Lanes> WithEncoding for Work<'_, L> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<E: Encoding>(self) {
+            for (block, out) in self.0.chunks_exact(E::BYTES).zip(self.1.chunks_exact_mut(E::LEN / WIDTH)) {
+                E::each::<L>(block, |i, w| w.store(&mut out[i]));
+            }
+        }
+    }
+    match matrix.row_bytes {
+        Some(row_bytes) => {
+            let work = Work::<L>(matrix.row(r, row_bytes), out, std::marker::PhantomData);
+            encodings::dispatch(matrix.tensor.dtype, work);
+        }
+        None => matrix
+            .read_row(r, &mut out.as_flattened_mut()[..matrix.width])
+            .expect("`Matrix::new` checked the codec and the size, and r is a row"),
+    }
+}
+
+/// The rows of `panel` that stand for `rows`, times every token, in tiles of `R` rows and `T` tokens.
+#[inline(always)]
+fn tiles<L: Lanes, const R: usize, const T: usize>(
+    panel: &[[f32; WIDTH]],
+    x: &Rows,
+    rows: Range<usize>,
+    sink: &Sink<'_>,
+) {
+    let mut t = 0;
+    while t < x.n() {
+        let left = x.n() - t;
+        if left >= T {
+            strip::<L, R, T>(panel, x, t, &rows, sink);
+            t += T;
+        } else if left >= 3 {
+            strip::<L, R, 3>(panel, x, t, &rows, sink);
+            t += 3;
+        } else {
+            strip::<L, R, 1>(panel, x, t, &rows, sink);
+            t += 1;
+        }
+    }
+}
+
+/// `T` tokens from `t`, times every row of the panel. A last tile of fewer than `R` rows computes what earlier
+/// panels left behind and drops it.
+#[inline(always)]
+fn strip<L: Lanes, const R: usize, const T: usize>(
+    panel: &[[f32; WIDTH]],
+    x: &Rows,
+    t: usize,
+    rows: &Range<usize>,
+    sink: &Sink<'_>,
+) {
+    let vectors = x.vectors();
+    let tokens: [&[[f32; WIDTH]]; T] = from_fn(|i| x.row(t + i));
+    for (first, weights) in rows.clone().step_by(R).zip(panel.chunks_exact(R * vectors)) {
+        let weights: [&[[f32; WIDTH]]; R] = from_fn(|i| &weights[i * vectors..(i + 1) * vectors]);
+        let sums = tile::<L, R, T>(weights, tokens);
+        for (r, sums) in (first..rows.end).zip(sums) {
+            for (i, sum) in sums.into_iter().enumerate() {
+                sink.put(t + i, r, sum);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn tile<L: Lanes, const R: usize, const T: usize>(
+    weights: [&[[f32; WIDTH]]; R],
+    tokens: [&[[f32; WIDTH]]; T],
+) -> [[f32; T]; R] {
+    let vectors = weights[0].len();
+    let (weights, tokens) = (weights.map(|w| &w[..vectors]), tokens.map(|x| &x[..vectors]));
+    let mut acc = [[L::splat(0.0); T]; R];
+    for k in 0..vectors {
+        let w: [L; R] = from_fn(|r| L::load(&weights[r][k]));
+        for (t, token) in tokens.iter().enumerate() {
+            let x = L::load(&token[k]);
+            for r in 0..R {
+                acc[r][t] = w[r].fma(x, acc[r][t]);
+            }
+        }
+    }
+    acc.map(|row| row.map(L::sum))
+}

@@ -1,0 +1,286 @@
+//! [`Lanes`] in AVX2 (two registers of 8) and AVX-512 (one of 16).
+//!
+//! Every operation is one IEEE instruction per lane, as in the scalar definition. The values of these types exist
+//! only inside [`Isa::run`](super::isa::Isa), after the processor was asked for the features.
+
+// SAFETY, for every block below: loads and stores are unaligned and go through references to arrays of exactly
+// the bytes they touch; the instructions exist, because `Isa::run` instantiates a kernel with these types only
+// inside a function that enables the features, on a processor that was found to have them.
+
+use super::lanes::Lanes;
+use std::arch::x86_64::*;
+
+/// Lanes 0..8 and 8..16.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(__m256, __m256);
+
+/// All lanes.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(__m512);
+
+/// The tree from four lanes on: `l + (l + 2)`, then `0 + 1`.
+#[inline(always)]
+fn sum4(v: __m128) -> f32 {
+    // SAFETY: SSE is part of x86-64.
+    unsafe {
+        let pair = _mm_add_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+    }
+}
+
+/// As [`sum4`], with the maximum.
+#[inline(always)]
+fn largest4(v: __m128) -> f32 {
+    // SAFETY: SSE is part of x86-64.
+    unsafe {
+        let pair = _mm_max_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)))
+    }
+}
+
+/// One IEEE half.
+#[inline(always)]
+fn half(bits: u16) -> f32 {
+    // SAFETY: F16C is enabled with both instruction sets.
+    unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+}
+
+impl Lanes for Avx2 {
+    const LARGE_TILES: bool = false;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        unsafe { Avx2(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; 16]) -> Self {
+        unsafe { Avx2(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32; 16]) {
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), self.0);
+            _mm256_storeu_ps(out.as_mut_ptr().add(8), self.1);
+        }
+    }
+
+    #[inline(always)]
+    fn from_f32(bytes: &[u8; 64]) -> Self {
+        let at = bytes.as_ptr().cast::<f32>();
+        unsafe { Avx2(_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))) }
+    }
+
+    #[inline(always)]
+    fn from_f16(bytes: &[u8; 32]) -> Self {
+        let at = bytes.as_ptr().cast::<__m128i>();
+        unsafe { Avx2(_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at.add(1)))) }
+    }
+
+    #[inline(always)]
+    fn from_bf16(bytes: &[u8; 32]) -> Self {
+        let at = bytes.as_ptr().cast::<__m128i>();
+        unsafe {
+            let wide = |v| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(v)));
+            Avx2(wide(_mm_loadu_si128(at)), wide(_mm_loadu_si128(at.add(1))))
+        }
+    }
+
+    #[inline(always)]
+    fn from_u8(bytes: &[u8; 16]) -> Self {
+        unsafe {
+            let all = _mm_loadu_si128(bytes.as_ptr().cast());
+            let wide = |v| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v));
+            Avx2(wide(all), wide(_mm_srli_si128::<8>(all)))
+        }
+    }
+
+    #[inline(always)]
+    fn from_i8(bytes: &[u8; 16]) -> Self {
+        unsafe {
+            let all = _mm_loadu_si128(bytes.as_ptr().cast());
+            let wide = |v| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v));
+            Avx2(wide(all), wide(_mm_srli_si128::<8>(all)))
+        }
+    }
+
+    #[inline(always)]
+    fn half(bits: u16) -> f32 {
+        half(bits)
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        unsafe { Avx2(_mm256_add_ps(self.0, b.0), _mm256_add_ps(self.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        unsafe { Avx2(_mm256_sub_ps(self.0, b.0), _mm256_sub_ps(self.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        unsafe { Avx2(_mm256_mul_ps(self.0, b.0), _mm256_mul_ps(self.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        unsafe { Avx2(_mm256_div_ps(self.0, b.0), _mm256_div_ps(self.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        unsafe { Avx2(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        unsafe { Avx2(_mm256_max_ps(self.0, b.0), _mm256_max_ps(self.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        unsafe { Avx2(_mm256_min_ps(self.0, b.0), _mm256_min_ps(self.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        unsafe {
+            let bias = _mm256_set1_epi32(127 << 23);
+            let power = |v| {
+                let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(v));
+                _mm256_castsi256_ps(_mm256_add_epi32(exponent, bias))
+            };
+            Avx2(power(self.0), power(self.1))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        unsafe {
+            let eight = _mm256_add_ps(self.0, self.1);
+            sum4(_mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        unsafe {
+            let eight = _mm256_max_ps(self.0, self.1);
+            largest4(_mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight)))
+        }
+    }
+}
+
+impl Lanes for Avx512 {
+    const LARGE_TILES: bool = true;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        unsafe { Avx512(_mm512_set1_ps(x)) }
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; 16]) -> Self {
+        unsafe { Avx512(_mm512_loadu_ps(x.as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32; 16]) {
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn from_f32(bytes: &[u8; 64]) -> Self {
+        unsafe { Avx512(_mm512_loadu_ps(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn from_f16(bytes: &[u8; 32]) -> Self {
+        unsafe { Avx512(_mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn from_bf16(bytes: &[u8; 32]) -> Self {
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+
+    #[inline(always)]
+    fn from_u8(bytes: &[u8; 16]) -> Self {
+        unsafe { Avx512(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast())))) }
+    }
+
+    #[inline(always)]
+    fn from_i8(bytes: &[u8; 16]) -> Self {
+        unsafe { Avx512(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes.as_ptr().cast())))) }
+    }
+
+    #[inline(always)]
+    fn half(bits: u16) -> f32 {
+        half(bits)
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        unsafe { Avx512(_mm512_add_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        unsafe { Avx512(_mm512_sub_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        unsafe { Avx512(_mm512_mul_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        unsafe { Avx512(_mm512_div_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        unsafe { Avx512(_mm512_fmadd_ps(self.0, b.0, c.0)) }
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        unsafe { Avx512(_mm512_max_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        unsafe { Avx512(_mm512_min_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        unsafe {
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(self.0));
+            Avx512(_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(127 << 23))))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        unsafe {
+            let (low, high) = (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            Avx2(low, high).sum()
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        unsafe {
+            let (low, high) = (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            Avx2(low, high).largest()
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Laws over whole models: the `cpu` backend is one function, whatever computes it, and close to the reference.
+
+use super::cpu::{Cpu, Isa};
+use super::decoder::Decoder;
+use super::random_model::{Random, config, model, with_rope_pairs};
+use super::reference::Reference;
+use super::{Backend, Engine, Want};
+use crate::models::{Model, ModelConfig, RowOrder};
+use crate::quant;
+use crate::tensor::{Bytes, DType};
+use std::sync::Arc;
+
+fn engine<B: Backend>(backend: B, model: &Model) -> Arc<dyn Engine> {
+    Arc::new(Decoder::load(backend, model).expect("a whole model"))
+}
+
+fn cpu(model: &Model, isa: Isa, threads: usize) -> Arc<dyn Engine> {
+    engine(Cpu::with(isa, threads).expect("threads can be made"), model)
+}
+
+fn best() -> Isa {
+    *Isa::available().last().expect("scalar code runs everywhere")
+}
+
+/// All logits `[ids, vocab]`, fed in pieces of the given lengths (the last length repeats).
+fn logits(engine: &Arc<dyn Engine>, ids: &[u32], pieces: &[usize]) -> Vec<f32> {
+    let mut context = Arc::clone(engine).context();
+    let (mut all, mut rest, mut i) = (Vec::new(), ids, 0);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(pieces[i.min(pieces.len() - 1)].min(rest.len()));
+        all.extend(context.forward(piece, Want::All).expect("valid ids"));
+        (rest, i) = (after, i + 1);
+    }
+    all
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Every encoding that has a codec for the first family, a plain and a quantised one for the others.
+fn cases() -> Vec<(&'static str, DType)> {
+    let all = quant::CODECS.iter().map(|c| ("llama", c.dtype()));
+    let others = ["qwen2", "gpt2"].iter().flat_map(|f| [DType::BF16, DType::Q8_0].map(|d| (*f, d)));
+    all.chain(others).collect()
+}
+
+#[test]
+fn instruction_sets_threads_and_batches_give_the_same_bits() {
+    for (family, dtype) in cases() {
+        let model = model(&config(family), dtype, 40);
+        let ids = Random(9).ids(17, 131);
+        let expected = bits(&logits(&cpu(&model, best(), 1), &ids, &[1]));
+        for isa in Isa::available() {
+            for (threads, pieces) in [(2, &[1][..]), (1, &[17]), (3, &[2, 7, 1, 6])] {
+                let found = bits(&logits(&cpu(&model, isa, threads), &ids, pieces));
+                assert!(found == expected, "{family} {dtype} {} {threads} {pieces:?}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn long_contexts_cross_segments_and_pieces_with_the_same_bits() {
+    let model = model(&config("llama"), DType::Q8_0, 3);
+    let ids = Random(4).ids(300, 131);
+    let batch = logits(&cpu(&model, best(), 2), &ids, &[300]);
+    assert!(bits(&batch) == bits(&logits(&cpu(&model, best(), 1), &ids, &[255, 1, 1, 43])));
+    let last = Arc::clone(&cpu(&model, best(), 2)).context().forward(&ids, Want::Last).expect("valid");
+    assert!(bits(&last) == bits(&batch[299 * 131..]), "prefill is the last row of all logits");
+}
+
+#[test]
+fn cpu_is_close_to_the_reference() {
+    for (family, dtype) in cases() {
+        let model = model(&config(family), dtype, 77);
+        let ids = Random(5).ids(19, 131);
+        let judge = logits(&engine(Reference, &model), &ids, &[19]);
+        let found = logits(&cpu(&model, best(), 2), &ids, &[19]);
+        let spread = judge.iter().fold(0f32, |m, l| m.max(l.abs()));
+        assert!(spread > 0.5, "{family} {dtype}: logits that say something, not {spread}");
+        let worst = judge.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 1e-4 * spread, "{family} {dtype}: {worst} of {spread}");
+    }
+}
+
+#[test]
+fn stored_row_order_changes_no_bit() {
+    for (family, dtype) in [("llama", DType::Q8_0), ("llama", DType::Q6_K), ("qwen2", DType::BF16)] {
+        let canonical = model(&config(family), dtype, 12);
+        let paired = with_rope_pairs(&canonical);
+        assert_ne!(
+            canonical.weights["0.q_proj.weight"].tensor.bytes[..],
+            paired.weights["0.q_proj.weight"].tensor.bytes[..]
+        );
+        let ids = Random(6).ids(11, 131);
+        for make in [|m: &Model| cpu(m, best(), 2), |m: &Model| engine(Reference, m)] {
+            let (a, b) = (logits(&make(&canonical), &ids, &[11]), logits(&make(&paired), &ids, &[11]));
+            assert!(bits(&a) == bits(&b), "{family} {dtype}");
+        }
+    }
+}
+
+#[test]
+fn a_later_token_changes_no_earlier_logit() {
+    for family in ["llama", "qwen2", "gpt2"] {
+        let model = model(&config(family), DType::Q4_K, 31);
+        let mut ids = Random(7).ids(40, 131);
+        for make in [|m: &Model| cpu(m, best(), 2), |m: &Model| engine(Reference, m)] {
+            let before = logits(&make(&model), &ids, &[40]);
+            ids[25] = (ids[25] + 1) % 131;
+            let after = logits(&make(&model), &ids, &[40]);
+            assert!(bits(&before[..25 * 131]) == bits(&after[..25 * 131]), "{family}");
+            assert!(bits(&before[25 * 131..26 * 131]) != bits(&after[25 * 131..26 * 131]), "{family}");
+        }
+    }
+}
+
+#[test]
+fn shared_key_heads_equal_copied_ones() {
+    let grouped = model(&config("qwen2"), DType::F32, 21);
+    let heads = grouped.config.n_heads;
+    let mut expanded = grouped.clone();
+    expanded.config = ModelConfig { n_kv_heads: heads, ..grouped.config.clone() };
+    for (name, weight) in &mut expanded.weights {
+        if !(name.contains(".k_proj.") || name.contains(".v_proj.")) {
+            continue;
+        }
+        let (n_kv, group) = (grouped.config.n_kv_heads, heads / grouped.config.n_kv_heads);
+        let per_head: Vec<&[u8]> = weight.tensor.bytes.chunks(weight.tensor.bytes.len() / n_kv).collect();
+        let copied: Vec<u8> = per_head.iter().flat_map(|head| head.repeat(group)).collect();
+        weight.tensor.shape.0[0] *= group;
+        weight.tensor.bytes = Bytes::from_vec(copied);
+        assert_eq!(weight.rows, RowOrder::Canonical);
+    }
+    let ids = Random(2).ids(30, 131);
+    let make = |m: &Model| logits(&cpu(m, best(), 2), &ids, &[30]);
+    assert!(bits(&make(&grouped)) == bits(&make(&expanded)));
+}
+
+#[test]
+fn odd_widths_work() {
+    // No size is a multiple of 16, so every row has a partial vector.
+    let odd = ModelConfig {
+        hidden_size: 36,
+        n_heads: 3,
+        n_kv_heads: 1,
+        head_dim: 10,
+        intermediate_size: 50,
+        vocab_size: 37,
+        position: crate::models::Position::Rope { theta: 100.0, dim: 10 },
+        ..config("llama")
+    };
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let model = model(&odd, dtype, 8);
+        let ids = Random(3).ids(70, 37);
+        let expected = logits(&engine(Reference, &model), &ids, &[70]);
+        let found = logits(&cpu(&model, best(), 2), &ids, &[70]);
+        let worst = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{dtype}: {worst}");
+        for isa in Isa::available() {
+            assert!(
+                bits(&logits(&cpu(&model, isa, 1), &ids, &[1])) == bits(&found),
+                "{dtype} {}",
+                isa.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn wrong_weights_are_refused_by_name() {
+    let whole = model(&config("llama"), DType::F32, 1);
+    let refused = |change: &dyn Fn(&mut Model), needles: [&str; 2]| {
+        let mut broken = whole.clone();
+        change(&mut broken);
+        let error = Decoder::load(Reference, &broken).err().expect("refused").to_string();
+        assert!(needles.iter().all(|needle| error.contains(needle)), "{error}");
+    };
+    refused(&|m| drop(m.weights.remove("1.k_proj.weight")), ["`1.k_proj.weight`", "is missing"]);
+    refused(
+        &|m| m.weights.get_mut("0.up_proj.weight").expect("there").tensor.shape.0.swap(0, 1),
+        ["`0.up_proj.weight`", "expected shape [512, 256], found [256, 512]"],
+    );
+    refused(
+        &|m| drop(m.weights.insert("1.q_norm.weight".into(), m.weights["0.attn_norm.weight"].clone())),
+        ["`1.q_norm.weight`", "nothing uses it"],
+    );
+    // A bias in one layer only is either lost elsewhere or a stray.
+    let bias = |m: &mut Model, l: usize| {
+        let weight = m.weights["0.attn_norm.weight"].clone();
+        m.weights.insert(format!("{l}.q_proj.bias"), weight);
+    };
+    refused(&|m| bias(m, 0), ["`1.q_proj.bias`", "is missing"]);
+    refused(&|m| bias(m, 1), ["`1.q_proj.bias`", "nothing uses it"]);
+    refused(&|m| m.config.n_kv_heads = 3, ["config", "8 query heads are no multiple of 3"]);
+}
