@@ -1,9 +1,30 @@
 //! Text to token ids and back: one tokenizer, built from a source-neutral [`TokenizerSpec`].
 //!
 //! `tokenizer.json`, GGUF metadata and APR metadata are each read into the same spec, so one model gives
-//! the same ids whatever its container.
+//! the same ids whatever its container, and those are the ids that llama.cpp gives for the GGUF.
 
-use serde_json::{Map, Value as Json};
+mod alphabet;
+mod apr;
+mod bpe;
+mod chat;
+mod decode;
+mod gguf;
+mod hf;
+mod pre;
+mod pycompat;
+mod special;
+mod spm;
+mod stored;
+mod text;
+
+pub use chat::ChatMessage;
+pub use decode::DecodeStream;
+pub use hf::HfTokenizerFiles;
+pub use pre::{PRE_TOKENIZERS, PreTokenizer};
+pub use text::Tokenizer;
+
+use crate::error::Result;
+use crate::formats::{Checkpoint, Container};
 
 /// Everything that decides how text becomes ids, and how a chat is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +51,9 @@ pub struct TokenizerSpec {
     pub add_eos: bool,
     /// Whether SentencePiece puts a space before the text.
     pub add_space_prefix: bool,
+    /// Whether the HF tokenizer composes its input (Unicode NFC) first. Kept so that an HF export says it
+    /// again; never applied here, because llama.cpp does not normalize and the ids of all containers are one.
+    pub nfc: bool,
     /// Jinja source of the chat template.
     pub chat_template: Option<String>,
 }
@@ -73,3 +97,67 @@ pub enum TokenKind {
     /// 6: one byte, `<0x0A>`.
     Byte,
 }
+
+impl TokenizerSpec {
+    /// Reads the tokenizer of an HF folder, a GGUF or an APR file.
+    ///
+    /// # Errors
+    /// Malformed metadata, and what this program does not do (an unknown pre-tokenizer, a Unigram model),
+    /// each by name.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<TokenizerSpec> {
+        let spec = match &checkpoint.container {
+            Container::Hf(folder) => TokenizerSpec::from_hf(folder),
+            Container::Gguf(header) => TokenizerSpec::from_gguf(header),
+            Container::Apr(header) => TokenizerSpec::from_apr(header),
+        };
+        spec.map_err(|mut error| {
+            error.subject = format!("{}: {}", checkpoint.path.display(), error.subject);
+            error
+        })
+    }
+
+    /// Every id that ends a generation: `eos` first, then [`more_eos`](Self::more_eos), none twice.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.eos.into_iter().collect();
+        for &id in &self.more_eos {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
+    }
+}
+
+impl TokenKind {
+    /// The number in `tokenizer.ggml.token_type`; `None` for one that GGUF does not define.
+    /// 0 (undefined) is shown as nothing by llama.cpp, as an unused token is.
+    fn from_ggml(number: i64) -> Option<TokenKind> {
+        Some(match number {
+            1 => TokenKind::Normal,
+            2 => TokenKind::Unknown,
+            3 => TokenKind::Control,
+            4 => TokenKind::UserDefined,
+            0 | 5 => TokenKind::Unused,
+            6 => TokenKind::Byte,
+            _ => return None,
+        })
+    }
+
+    fn to_ggml(self) -> i32 {
+        match self {
+            TokenKind::Normal => 1,
+            TokenKind::Unknown => 2,
+            TokenKind::Control => 3,
+            TokenKind::UserDefined => 4,
+            TokenKind::Unused => 5,
+            TokenKind::Byte => 6,
+        }
+    }
+}
+
+/// The most tokens a vocabulary may have, sixteen times the largest in use: a bound for what a size in a
+/// file may make this program allocate.
+const MAX_VOCABULARY: usize = 1 << 22;
+
+/// SentencePiece's visible space.
+const SPACE: char = '\u{2581}';
