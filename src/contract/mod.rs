@@ -96,6 +96,11 @@ impl Contract {
         Ok(contract)
     }
 
+    /// How the owner's document is called where a limit comes from it.
+    pub fn format_source(&self) -> &'static str {
+        FORMAT_FILE
+    }
+
     /// Whether a stored tensor name obeys `tensor_naming`.
     pub fn allows_name(&self, name: &str) -> bool {
         self.names.iter().any(|n| n.is_match(name))

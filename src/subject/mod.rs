@@ -1,1 +1,203 @@
-//! The model under test as a gate sees it.
+//! The model under test as a gate sees it: text, tokens, logits, tensors, faults. No backend, no file format.
+//!
+//! A gate asks a [`Subject`] and gets an answer or an [`Unable`] that says whose fault it is: an artifact under test
+//! that cannot be read is refused, a reference that cannot be read is an error of the run.
+
+#[cfg(test)]
+pub mod fake;
+
+use crate::formats::FormatKind;
+use crate::record::Unable;
+use crate::tensor::{DType, Shape};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An answer, or why there is none.
+pub type Answer<T> = Result<T, Unable>;
+
+/// One artifact of one model on one backend. Answers are cached: asking twice costs once.
+pub trait Subject: Send + Sync {
+    /// What it is, for messages.
+    fn info(&self) -> &SubjectInfo;
+
+    /// The ids of `text`; `add_special` adds what the model's rules put around a prompt.
+    fn encode(&self, text: &str, add_special: bool) -> Answer<Vec<u32>>;
+
+    /// The text of `ids`; `skip_special` leaves control tokens out, as recorded oracles do.
+    fn decode(&self, ids: &[u32], skip_special: bool) -> Answer<String>;
+
+    /// Greedy generation of at most `tokens` tokens after `prompt`, which is encoded with special tokens.
+    fn generate(&self, prompt: &str, tokens: usize) -> Answer<Arc<Generated>>;
+
+    /// Teacher-forced logits: row `i` is the distribution of what follows `ids[..=i]`.
+    fn logits(&self, ids: &[u32]) -> Answer<Arc<LogitRows>>;
+
+    /// Perplexity over `text` in chunks of `ctx` tokens, llama.cpp's rule (0: one context, every token scored).
+    fn perplexity(&self, text: &str, ctx: usize) -> Answer<Figure>;
+
+    /// Hyperparameters by name, each as text that is equal exactly where the values are equal.
+    fn hyperparameters(&self) -> Answer<BTreeMap<String, String>>;
+
+    /// Every weight under its canonical name, sorted by it.
+    fn tensors(&self) -> Answer<Arc<Vec<TensorFacts>>>;
+
+    /// The values of one weight in canonical order, decoded to f32.
+    fn values(&self, canonical: &str) -> Answer<Vec<f32>>;
+
+    /// Everything that is wrong with the file by itself: missing and misshapen tensors, NaN and infinite weights.
+    fn problems(&self) -> Answer<Arc<Checked>>;
+
+    /// What the embedded tokenizer says of itself.
+    fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>>;
+
+    /// What every single token id becomes on its way to text and back.
+    fn single_tokens(&self) -> Answer<Arc<SingleTokens>>;
+
+    /// The faults that this artifact's format knows to put into its own files.
+    fn faults(&self) -> Answer<Vec<FaultOffer>>;
+
+    /// Breaks a copy of the artifact inside `folder` and opens it. `None` copies it unbroken: the control.
+    fn inject(&self, fault: Option<&FaultOffer>, folder: &Path) -> Answer<Injected>;
+}
+
+/// A runtime that is not ours, reached by a command or a URL.
+pub trait OutsideRuntime: Send + Sync {
+    /// Its name in the playbook.
+    fn name(&self) -> &str;
+
+    /// Greedy generation after `prompt` from the artifact that `subject` describes.
+    fn complete(&self, subject: &SubjectInfo, prompt: &str, tokens: usize) -> Answer<OutsideText>;
+}
+
+/// What a subject is, for messages and reports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubjectInfo {
+    /// Model name in the playbook.
+    pub model: String,
+    /// Artifact name in the playbook.
+    pub artifact: String,
+    /// Its container, where it could be opened.
+    pub format: Option<FormatKind>,
+    /// Its path as shown.
+    pub path: String,
+    /// The backend it runs on; empty for a gate that only reads files.
+    pub backend: String,
+    /// Whether the contract's `tensor_naming` binds it: an APR file that imitates no other program's dialect.
+    pub contract_names: bool,
+}
+
+/// A greedy generation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// What was fed.
+    pub prompt_ids: Vec<u32>,
+    /// Generated ids only, the end token included if it came.
+    pub tokens: Vec<u32>,
+    /// Those ids as text without special tokens, unstripped.
+    pub text: String,
+}
+
+/// Logits of several positions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogitRows {
+    /// Width of a row.
+    pub vocab: usize,
+    /// [n_positions, vocab]
+    pub data: Vec<f32>,
+}
+
+impl LogitRows {
+    /// The number of positions.
+    pub fn len(&self) -> usize {
+        self.data.len().checked_div(self.vocab).unwrap_or(0)
+    }
+
+    /// Whether there is no position.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The logits of position `i`, or `None` past the end.
+    pub fn row(&self, i: usize) -> Option<&[f32]> {
+        self.data.get(i * self.vocab..(i + 1) * self.vocab)
+    }
+}
+
+/// A perplexity and what it rests on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figure {
+    /// `exp` of the mean negative log-probability.
+    pub perplexity: f64,
+    /// Tokens whose probability entered.
+    pub tokens_scored: u64,
+}
+
+/// One weight, without its values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorFacts {
+    /// Its canonical name, `0.q_proj.weight`.
+    pub name: String,
+    /// The names it is stored under: several where it is a part of a fused tensor or stored twice.
+    pub stored: Vec<String>,
+    /// Its encoding in the file.
+    pub dtype: DType,
+    /// Its canonical shape, `[out, in]` for a linear weight.
+    pub shape: Shape,
+}
+
+/// What a check of the file by itself came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// Tensors looked at.
+    pub tensors: u64,
+    /// Subject and detail of each problem.
+    pub problems: Vec<(String, String)>,
+}
+
+/// What a tokenizer says of itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokenizerFacts {
+    /// Algorithm, special ids, flags, chat template: key to value, each as text.
+    pub settings: BTreeMap<String, String>,
+    /// Text of every id and whether it is a control token; `None` for padding of the vocabulary.
+    pub tokens: Vec<Option<(String, bool)>>,
+    /// Merge rules in rank order; empty for a vocabulary that merges by score.
+    pub merges: Vec<(String, String)>,
+}
+
+/// What every single token id becomes on its way to text and back.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SingleTokens {
+    /// Ids tried: `0..tried`.
+    pub tried: u64,
+    /// Ids `i` with `encode(decode([i])) != [i]`: parts of a UTF-8 character and the like.
+    pub not_back: Vec<u32>,
+    /// The bytes of every id.
+    pub bytes: Vec<Vec<u8>>,
+}
+
+/// A fault that a format can put into its own files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FaultOffer {
+    /// `unknown-dtype-byte`.
+    pub name: String,
+    /// What the reader must complain about.
+    pub expect: String,
+}
+
+/// What became of a copy that was (or, as the control, was not) broken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Injected {
+    /// What reader or check complained about; `None` where the copy was accepted.
+    pub complaint: Option<String>,
+}
+
+/// What an outside runtime answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutsideText {
+    /// The generated text, unstripped.
+    pub text: String,
+    /// The generated ids, where the runtime gives them.
+    pub tokens: Option<Vec<u32>>,
+}

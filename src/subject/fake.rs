@@ -1,0 +1,194 @@
+//! A subject made of a table: what a gate is tested with. Nothing is read and nothing is loaded.
+//!
+//! One character is one token. The fake model knows for every token which one follows; [`FakeSubject::noise`] and the
+//! public fields break it in the ways that gates must notice.
+
+use super::*;
+use std::collections::HashMap;
+
+/// A scripted subject. The fields are what its answers are made of.
+pub struct FakeSubject {
+    /// As given.
+    pub info: SubjectInfo,
+    /// Index = id; the last one ends a generation and is special.
+    pub vocabulary: Vec<char>,
+    /// Which token follows which; another one is followed by the end token.
+    pub next: HashMap<u32, u32>,
+    /// How far the best logit is from the others.
+    pub gap: f32,
+    /// Added to the logit of every odd id: harm that changes numbers before it changes tokens.
+    pub noise: f32,
+    /// Perplexity of any text.
+    pub perplexity: f64,
+    /// As given.
+    pub hyperparameters: BTreeMap<String, String>,
+    /// Facts and values of every weight.
+    pub weights: Vec<(TensorFacts, Vec<f32>)>,
+    /// As given.
+    pub problems: Vec<(String, String)>,
+    /// As given.
+    pub tokenizer: TokenizerFacts,
+    /// As given; `None` derives it from the vocabulary.
+    pub single_tokens: Option<SingleTokens>,
+    /// Each fault with the complaint of the reader.
+    pub faults: Vec<(FaultOffer, Option<String>)>,
+    /// What the unbroken copy is refused with.
+    pub control: Option<String>,
+    /// What everything is refused with.
+    pub refuses: Option<Unable>,
+}
+
+impl FakeSubject {
+    /// A sound one: after `a` comes `b`, then `c`, `d` and the end.
+    pub fn new(artifact: &str) -> FakeSubject {
+        let vocabulary: Vec<char> = "abcd xyz$".chars().collect();
+        let facts = |name: &str, shape: &[usize], dtype| TensorFacts {
+            name: name.into(),
+            stored: vec![name.into()],
+            dtype,
+            shape: Shape::from(shape),
+        };
+        let ramp = |n: usize| (0..n).map(|i| (i as f32 - n as f32 / 3.0) / n as f32).collect::<Vec<f32>>();
+        let tokens = vocabulary.iter().map(|c| Some((c.to_string(), *c == '$'))).collect();
+        FakeSubject {
+            info: SubjectInfo {
+                model: "fake".into(),
+                artifact: artifact.into(),
+                format: None,
+                path: format!("{artifact}.bin"),
+                backend: "cpu".into(),
+                contract_names: true,
+            },
+            next: HashMap::from([(0, 1), (1, 2), (2, 3)]),
+            gap: 8.0,
+            noise: 0.0,
+            perplexity: 7.0,
+            hyperparameters: BTreeMap::from([
+                ("norm_eps".into(), "0.00001".into()),
+                ("n_heads".into(), "4".into()),
+            ]),
+            weights: vec![
+                (facts("0.attn_norm.weight", &[32], DType::F32), ramp(32)),
+                (facts("0.q_proj.weight", &[2, 32], DType::F32), ramp(64)),
+            ],
+            problems: Vec::new(),
+            tokenizer: TokenizerFacts {
+                settings: BTreeMap::from([("add_bos".into(), "false".into()), ("eos".into(), "8".into())]),
+                tokens,
+                merges: vec![("a".into(), "b".into()), ("c".into(), "d".into())],
+            },
+            single_tokens: None,
+            faults: vec![(
+                FaultOffer { name: "unknown-dtype".into(), expect: "dtype".into() },
+                Some("dtype 99 is unknown".into()),
+            )],
+            control: None,
+            refuses: None,
+            vocabulary,
+        }
+    }
+
+    fn end(&self) -> u32 {
+        self.vocabulary.len() as u32 - 1
+    }
+
+    fn willing(&self) -> Answer<()> {
+        self.refuses.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Subject for FakeSubject {
+    fn info(&self) -> &SubjectInfo {
+        &self.info
+    }
+
+    fn encode(&self, text: &str, _add_special: bool) -> Answer<Vec<u32>> {
+        self.willing()?;
+        let id = |c: char| self.vocabulary.iter().position(|v| *v == c).unwrap_or(4) as u32;
+        Ok(text.chars().map(id).collect())
+    }
+
+    fn decode(&self, ids: &[u32], skip_special: bool) -> Answer<String> {
+        self.willing()?;
+        let shown = ids.iter().filter(|id| !(skip_special && **id == self.end()));
+        Ok(shown.filter_map(|id| self.vocabulary.get(*id as usize)).collect())
+    }
+
+    fn generate(&self, prompt: &str, tokens: usize) -> Answer<Arc<Generated>> {
+        let prompt_ids = self.encode(prompt, true)?;
+        let mut last = *prompt_ids.last().expect("fake prompts are not empty");
+        let mut generated = Vec::new();
+        while generated.len() < tokens && (generated.is_empty() || last != self.end()) {
+            last = self.next.get(&last).copied().unwrap_or(self.end());
+            generated.push(last);
+        }
+        let text = self.decode(&generated, true)?;
+        Ok(Arc::new(Generated { prompt_ids, tokens: generated, text }))
+    }
+
+    fn logits(&self, ids: &[u32]) -> Answer<Arc<LogitRows>> {
+        self.willing()?;
+        let vocab = self.vocabulary.len();
+        let mut data = Vec::new();
+        for id in ids {
+            let best = self.next.get(id).copied().unwrap_or(self.end());
+            data.extend((0..vocab as u32).map(|i| {
+                let noise = if i % 2 == 1 { self.noise } else { 0.0 };
+                noise + if i == best { self.gap } else { 0.0 }
+            }));
+        }
+        Ok(Arc::new(LogitRows { vocab, data }))
+    }
+
+    fn perplexity(&self, text: &str, _ctx: usize) -> Answer<Figure> {
+        self.willing()?;
+        Ok(Figure { perplexity: self.perplexity, tokens_scored: text.len() as u64 })
+    }
+
+    fn hyperparameters(&self) -> Answer<BTreeMap<String, String>> {
+        self.willing()?;
+        Ok(self.hyperparameters.clone())
+    }
+
+    fn tensors(&self) -> Answer<Arc<Vec<TensorFacts>>> {
+        self.willing()?;
+        Ok(Arc::new(self.weights.iter().map(|(facts, _)| facts.clone()).collect()))
+    }
+
+    fn values(&self, canonical: &str) -> Answer<Vec<f32>> {
+        let found = self.weights.iter().find(|(facts, _)| facts.name == canonical);
+        found
+            .map(|(_, values)| values.clone())
+            .ok_or_else(|| Unable::Vacuous(format!("no tensor {canonical}")))
+    }
+
+    fn problems(&self) -> Answer<Arc<Checked>> {
+        self.willing()?;
+        Ok(Arc::new(Checked { tensors: self.weights.len() as u64, problems: self.problems.clone() }))
+    }
+
+    fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>> {
+        self.willing()?;
+        Ok(Arc::new(self.tokenizer.clone()))
+    }
+
+    fn single_tokens(&self) -> Answer<Arc<SingleTokens>> {
+        self.willing()?;
+        let bytes: Vec<Vec<u8>> = self.vocabulary.iter().map(|c| c.to_string().into_bytes()).collect();
+        let derived = SingleTokens { tried: bytes.len() as u64, not_back: Vec::new(), bytes };
+        Ok(Arc::new(self.single_tokens.clone().unwrap_or(derived)))
+    }
+
+    fn faults(&self) -> Answer<Vec<FaultOffer>> {
+        self.willing()?;
+        Ok(self.faults.iter().map(|(offer, _)| offer.clone()).collect())
+    }
+
+    fn inject(&self, fault: Option<&FaultOffer>, _folder: &Path) -> Answer<Injected> {
+        let complaint = match fault {
+            None => self.control.clone(),
+            Some(fault) => self.faults.iter().find(|(offer, _)| offer == fault).and_then(|(_, c)| c.clone()),
+        };
+        Ok(Injected { complaint })
+    }
+}
