@@ -1,0 +1,21 @@
+//! What the planner may ask: the gates and the backends that this program has.
+
+use crate::playbook::{self, GateInfo};
+use crate::{engine, gates};
+
+/// The tables of this program.
+pub struct Catalog;
+
+impl playbook::Catalog for Catalog {
+    fn gate(&self, id: &str) -> Option<GateInfo> {
+        gates::find(id).map(|gate| gate.info())
+    }
+
+    fn gate_ids(&self) -> Vec<&'static str> {
+        gates::GATES.iter().map(|gate| gate.info().id).collect()
+    }
+
+    fn backend_names(&self) -> Vec<&'static str> {
+        engine::backend_names()
+    }
+}

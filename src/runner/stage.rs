@@ -1,0 +1,164 @@
+//! Who takes part in which case: subjects are opened once, shared, and dropped after their last case.
+
+use super::artifacts::{SOURCE, Workshop};
+use super::outside::Outside;
+use crate::engine;
+use crate::gates;
+use crate::playbook::{AgainstRule, Case, Playbook};
+use crate::record::Unable;
+use crate::subject::{self, Answer, OutsideRuntime, Role, Subject};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Everything that takes part in one case.
+pub struct Cast {
+    /// The artifact under test.
+    pub subject: Arc<dyn Subject>,
+    /// What it is compared with.
+    pub against: Option<Opponent>,
+}
+
+/// The other side of a comparison.
+pub enum Opponent {
+    /// Another artifact or backend.
+    Subject(Arc<dyn Subject>),
+    /// A program that is not ours.
+    Runtime(Arc<dyn OutsideRuntime>),
+}
+
+/// Opens subjects for cases and knows how long each is needed.
+pub struct Stage<'a> {
+    playbook: &'a Playbook,
+    workshop: Workshop<'a>,
+    threads: usize,
+    open: HashMap<Part, Arc<dyn Subject>>,
+    uses: HashMap<Part, usize>,
+}
+
+/// One subject in one role.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Part {
+    model: String,
+    artifact: String,
+    backend: String,
+    role: Role,
+}
+
+/// What a case compares with, by name.
+enum Against {
+    Nothing,
+    Part(Part),
+    Runtime(String),
+}
+
+impl<'a> Stage<'a> {
+    /// A stage for `cases`.
+    pub fn new(playbook: &'a Playbook, workshop: Workshop<'a>, threads: usize, cases: &[Case]) -> Stage<'a> {
+        let mut uses = HashMap::new();
+        for case in cases {
+            for part in parts(case) {
+                *uses.entry(part).or_insert(0) += 1;
+            }
+        }
+        Stage { playbook, workshop, threads, open: HashMap::new(), uses }
+    }
+
+    /// The cast of `case`.
+    ///
+    /// # Errors
+    /// Why a side cannot take part.
+    pub fn cast(&mut self, case: &Case) -> Answer<Cast> {
+        let subject = self.subject(under_test(case))?;
+        let against = match against(case) {
+            Against::Nothing => None,
+            Against::Part(part) => Some(Opponent::Subject(self.subject(part)?)),
+            Against::Runtime(name) => Some(Opponent::Runtime(self.runtime(case, &name)?)),
+        };
+        Ok(Cast { subject, against })
+    }
+
+    /// Counts `case` as done and drops subjects that no later case needs.
+    pub fn done(&mut self, case: &Case) {
+        for part in parts(case) {
+            let left = self.uses.entry(part.clone()).or_insert(0);
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.open.remove(&part);
+            }
+        }
+    }
+
+    /// Forgets the subjects of `case`: a case that was left behind may hold their locks for ever.
+    pub fn abandon(&mut self, case: &Case) {
+        for part in parts(case) {
+            self.open.remove(&part);
+        }
+    }
+
+    /// The workshop, for provenance.
+    pub fn workshop(&self) -> &Workshop<'a> {
+        &self.workshop
+    }
+
+    fn subject(&mut self, part: Part) -> Answer<Arc<dyn Subject>> {
+        if let Some(open) = self.open.get(&part) {
+            return Ok(Arc::clone(open));
+        }
+        let place = self.workshop.place(&part.model, &part.artifact)?;
+        let subject = subject::open(subject::Place {
+            model: part.model.clone(),
+            artifact: part.artifact.clone(),
+            shown: place.path.display().to_string(),
+            path: place.path,
+            backend: part.backend.clone(),
+            threads: self.threads,
+            role: part.role,
+        });
+        self.open.insert(part, Arc::clone(&subject));
+        Ok(subject)
+    }
+
+    fn runtime(&self, case: &Case, name: &str) -> Answer<Arc<dyn OutsideRuntime>> {
+        let runtime = self.playbook.runtimes.get(name).ok_or_else(|| Unable::Failed {
+            kind: "usage".into(),
+            message: format!("the playbook has no runtime `{name}`"),
+        })?;
+        Ok(Arc::new(Outside::new(name, runtime, case.timeout_s)))
+    }
+}
+
+fn under_test(case: &Case) -> Part {
+    Part {
+        model: case.model.clone(),
+        artifact: case.artifact.clone(),
+        backend: case.backend.clone(),
+        role: Role::UnderTest,
+    }
+}
+
+fn against(case: &Case) -> Against {
+    let rule = gates::find(&case.gate).map_or(AgainstRule::None, |gate| gate.info().against);
+    let other = |artifact: &str| {
+        Against::Part(Part { artifact: artifact.to_owned(), role: Role::Reference, ..under_test(case) })
+    };
+    match (rule, case.against.as_deref()) {
+        (AgainstRule::None, _) => Against::Nothing,
+        (AgainstRule::ArtifactOrSource, name) => other(name.unwrap_or(SOURCE)),
+        (AgainstRule::Artifact, Some(name)) => other(name),
+        (AgainstRule::BackendOrRuntime, Some(name)) if engine::backend_names().contains(&name) => {
+            Against::Part(Part { backend: name.to_owned(), ..under_test(case) })
+        }
+        (AgainstRule::BackendOrRuntime, Some(name)) => Against::Runtime(name.to_owned()),
+        (AgainstRule::Artifact | AgainstRule::BackendOrRuntime, None) => Against::Nothing,
+    }
+}
+
+fn parts(case: &Case) -> Vec<Part> {
+    let mut parts = vec![under_test(case)];
+    if let Against::Part(part) = against(case)
+        && part != parts[0]
+    {
+        parts.push(part);
+    }
+    parts
+}
