@@ -185,7 +185,7 @@ impl<'a> Checker<'a> {
         let pattern = rules.get("propertyNames").and_then(|p| p.get("pattern")).and_then(Json::as_str);
         if pattern.is_some_and(|p| !matches(p, &key.value)) {
             let message = format!("`{}` cannot be a name", key.value);
-            let hint = "letters, digits, `.`, `_` and `-`, beginning with a letter or digit".to_owned();
+            let hint = "letters, digits, `.`, `_` and `-`, beginning with a letter or digit, 64 at most".to_owned();
             self.gather.add(key.at, message, Some(hint));
         }
     }
@@ -295,7 +295,7 @@ fn pattern_hint(pattern: &str) -> String {
     match pattern {
         p if p.ends_with("[smh]$") => "a time such as `90s`, `2m` or `1h`".to_owned(),
         "^https?://" => "an address such as `http://127.0.0.1:8080/completion`".to_owned(),
-        p if p.contains("a-z0-9-") => "lower-case letters, digits and `-`".to_owned(),
+        p if p.starts_with("^[a-z0-9]") => "lower-case letters, digits and `-`".to_owned(),
         p => format!("it must match `{p}`"),
     }
 }

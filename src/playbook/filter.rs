@@ -41,7 +41,7 @@ impl Filter {
             let mut known: Vec<String> = cases.iter().filter_map(of).collect();
             known.sort();
             known.dedup();
-            for name in wanted.iter().filter(|name| !known.contains(name)) {
+            if let Some(name) = wanted.iter().find(|name| !known.contains(name)) {
                 let known: Vec<&str> = known.iter().map(String::as_str).collect();
                 let error = Error::new(Kind::Usage, flag, format!("no case of this playbook has `{name}`"));
                 return Err(match suggest::hint(name, &known) {

@@ -26,7 +26,7 @@ pub struct Located<T> {
 
 /// The names that a playbook may give to its own things: models, artifacts, prompts, suites, runtimes.
 /// A slash is left out because case ids are joined with it.
-pub const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]*$";
+pub const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 
 /// A mapping from names to values, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,7 +16,7 @@ pub struct Playbook {
     #[schemars(extend("const" = 1))]
     pub version: u32,
     /// Name of the playbook; reports go to `reports/<name>/` and JUnit class names begin with it.
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]{0,63}$"))]
     pub name: Located<String>,
     /// What the playbook is for, for its readers.
     #[serde(default)]
@@ -212,7 +212,7 @@ pub struct GateUse {
     pub gate: Located<String>,
     /// Tells apart two uses of one gate in one suite; it becomes part of the case ids.
     #[serde(default)]
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]{0,63}$"))]
     pub label: Option<Located<String>>,
     /// Models; default: all.
     #[serde(default)]
