@@ -6,6 +6,7 @@
 pub mod apr;
 mod checkpoint;
 mod cursor;
+mod fault;
 pub mod gguf;
 pub mod hf;
 mod json;
@@ -17,6 +18,7 @@ mod span;
 
 pub use apr::{AprDialect, AprHeader};
 pub use checkpoint::{Checkpoint, Container, NamedTensor};
+pub use fault::{Fault, Stage, copy_artifact, faults};
 pub use gguf::{GgufArray, GgufHeader, GgufValue};
 pub use hf::HfFolder;
 pub use sink::write_bytes;

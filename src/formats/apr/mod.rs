@@ -8,6 +8,7 @@
 
 mod crc;
 pub mod dialect;
+pub(super) mod fault;
 mod head;
 mod read;
 mod write;

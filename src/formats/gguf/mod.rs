@@ -4,6 +4,7 @@
 //! innermost dimension first; a [`crate::tensor::Shape`] is the reverse, the bytes are the same.
 //! Source: the GGUF specification in ggml's `docs/gguf.md`, and llama.cpp's reader where that is silent.
 
+pub(super) mod fault;
 mod head;
 mod read;
 mod value;

@@ -23,12 +23,8 @@ pub fn parse(bytes: Bytes, path: &Path) -> Result<Checkpoint> {
     let head = Head::read(&mut cursor, path)?;
     let head_end = cursor.position() as u64;
     check_keys(path, &head.metadata)?;
-    let header = GgufHeader {
-        version: head.version,
-        alignment: DEFAULT_ALIGNMENT,
-        metadata: head.metadata.into_owned(),
-    };
-    let header = GgufHeader { alignment: alignment(path, &header)?, ..header };
+    let alignment = alignment(path, &head.metadata)?;
+    let header = GgufHeader { version: head.version, alignment, metadata: head.metadata.into_owned() };
     refuse_split(path, &header)?;
     let data_start = align_up(head_end, header.alignment);
     let mut tensors = Vec::with_capacity(head.tensors.len());
@@ -49,8 +45,9 @@ fn check_keys(path: &Path, metadata: &[(String, GgufValue)]) -> Result<()> {
     }
 }
 
-fn alignment(path: &Path, header: &GgufHeader) -> Result<u64> {
-    match header.get("general.alignment") {
+/// `general.alignment`, or the default.
+pub(super) fn alignment(path: &Path, metadata: &[(String, GgufValue)]) -> Result<u64> {
+    match metadata.iter().find(|(key, _)| key == "general.alignment").map(|(_, value)| value) {
         None => Ok(DEFAULT_ALIGNMENT),
         Some(value) => match value.as_u64() {
             Some(n) if n.is_power_of_two() => Ok(n),

@@ -4,6 +4,7 @@
 //! Every tensor of the index stands in its shard and every tensor of a shard in the index; a shard is a file
 //! of this folder and of no other. Source: transformers' `save_pretrained` and its loader.
 
+pub(super) mod fault;
 mod shards;
 
 use super::safetensors::{self, Safetensors};

@@ -10,16 +10,16 @@ use std::path::Path;
 pub(super) const MAX_HEADER: u64 = 100_000_000;
 
 /// The header and where the data begins.
-pub(super) struct Head {
+pub(in crate::formats) struct Head {
     /// `__metadata__` and the tensors, in file order.
-    pub(super) object: Map<String, Json>,
+    pub(in crate::formats) object: Map<String, Json>,
     /// From the start of the file.
-    pub(super) data_start: usize,
+    pub(in crate::formats) data_start: usize,
 }
 
 impl Head {
     /// Reads the header: JSON, an object, inside the file. Its entries are not looked at here.
-    pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Head> {
+    pub(in crate::formats) fn read(bytes: &[u8], path: &Path) -> Result<Head> {
         let mut c = Cursor::new(path, bytes);
         let length = c.u64("the header length")?;
         if length > MAX_HEADER {
@@ -34,7 +34,7 @@ impl Head {
     }
 
     /// The header's bytes with the length in front, padded with spaces so that the data is aligned to 8.
-    pub(super) fn bytes_of(object: &str, path: &Path) -> Result<Vec<u8>> {
+    pub(in crate::formats) fn bytes_of(object: &str, path: &Path) -> Result<Vec<u8>> {
         let length = object.len().next_multiple_of(8);
         if length as u64 > MAX_HEADER {
             let what = format!("the header would have {length} bytes, the format allows {MAX_HEADER}");

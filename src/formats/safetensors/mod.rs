@@ -3,7 +3,7 @@
 //! Source: the format's README and reference implementation. Beyond them, a name that stands twice is an
 //! error, not the later one.
 
-mod head;
+pub(super) mod head;
 mod read;
 mod write;
 
