@@ -59,8 +59,15 @@ impl Checkpoint {
         let mut by_name = HashMap::with_capacity(tensors.len());
         for (i, tensor) in tensors.iter().enumerate() {
             if let Some(first) = by_name.insert(tensor.name.clone(), i) {
-                let file = |i: usize| files.get(tensors[i].file).unwrap_or(&path).display();
-                let what = format!("duplicate name, first in {} and again in {}", file(first), file(i));
+                let file = |i: usize| files.get(tensors[i].file).unwrap_or(&path);
+                let what = match file(first) == file(i) {
+                    true => "duplicate name".to_owned(),
+                    false => format!(
+                        "duplicate name, first in {} and again in {}",
+                        file(first).display(),
+                        file(i).display()
+                    ),
+                };
                 return Err(Error::malformed(&path, what).at(format!("tensor `{}`", tensor.name)));
             }
         }

@@ -3,6 +3,7 @@
 //! A fault changes one thing and keeps everything around it valid (counts, offsets, CRCs), so that the
 //! complaint can only come from the check that is meant. Each says what that complaint must contain.
 
+use super::sink::Sink;
 use super::{FormatKind, apr, gguf, hf, map};
 use crate::{Error, Result};
 use std::path::Path;
@@ -66,5 +67,7 @@ pub(super) fn unsuited(src: &Path, what: &str) -> Error {
 
 /// Copies a file's bytes to a new file.
 pub(super) fn copy_file(src: &Path, dst: &Path) -> Result<()> {
-    super::write_bytes(dst, &map::map_file(src)?)
+    let mut sink = Sink::create(dst)?;
+    sink.put(&map::map_file(src)?)?;
+    sink.commit_unsynced()
 }

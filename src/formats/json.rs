@@ -20,7 +20,9 @@ pub(super) fn object(path: &Path, what: &str, text: &[u8]) -> Result<Map<String,
             let text = error.to_string();
             // The position stands in `at` already.
             let short = text.rsplit_once(" at line ").map_or(text.as_str(), |(short, _)| short);
-            Err(Error::malformed(path, format!("invalid JSON: {short}")).at(at))
+            // A duplicate is sound JSON, only not for us.
+            let prefix = if short.starts_with(DUPLICATE) { "" } else { "invalid JSON: " };
+            Err(Error::malformed(path, format!("{prefix}{short}")).at(at))
         }
     }
 }
@@ -33,6 +35,8 @@ pub(super) fn object_file(path: &Path) -> Result<Option<Map<String, Json>>> {
         Err(e) => Err(Error::io(path, &e)),
     }
 }
+
+const DUPLICATE: &str = "duplicate name";
 
 struct Strict(Json);
 
@@ -92,7 +96,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         while let Some(key) = entries.next_key::<String>()? {
             let Strict(value) = entries.next_value()?;
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!("duplicate name `{key}`")));
+                return Err(A::Error::custom(format!("{DUPLICATE} `{key}`")));
             }
             map.insert(key, value);
         }

@@ -49,11 +49,16 @@ impl<'a> Sink<'a> {
     }
 
     /// Syncs and renames into place.
-    pub(super) fn commit(self) -> Result<()> {
-        let io = |e: &std::io::Error| Error::io(self.path, e);
-        let file = self.out.into_inner().map_err(|e| io(e.error()))?;
-        file.as_file().sync_all().map_err(|e| io(&e))?;
-        file.persist(self.path).map_err(|e| io(&e.error))?;
+    pub(super) fn commit(mut self) -> Result<()> {
+        let synced = self.out.flush().and_then(|()| self.out.get_ref().as_file().sync_all());
+        synced.map_err(|e| Error::io(self.path, &e))?;
+        self.commit_unsynced()
+    }
+
+    /// Renames into place: for copies that need not survive a power cut.
+    pub(super) fn commit_unsynced(self) -> Result<()> {
+        let file = self.out.into_inner().map_err(|e| Error::io(self.path, e.error()))?;
+        file.persist(self.path).map_err(|e| Error::io(self.path, &e.error))?;
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ pub(in crate::formats) const FAULTS: &[Fault] = &[
         apply: unknown_dtype,
     },
     Fault { name: "unknown-tensor", stage: Stage::Check, expect: STRANGER, apply: unknown_tensor },
-    Fault { name: "renamed-tensor", stage: Stage::Check, expect: STRANGER, apply: renamed_tensor },
+    Fault { name: "renamed-tensor", stage: Stage::Check, expect: "missing", apply: renamed_tensor },
     Fault { name: "missing-tensor", stage: Stage::Check, expect: "missing", apply: missing_tensor },
     Fault { name: "duplicate-tensor", stage: Stage::Open, expect: "duplicate name", apply: duplicate_tensor },
     Fault { name: "unsorted-index", stage: Stage::Open, expect: "not sorted", apply: unsorted_index },
@@ -119,7 +119,7 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
         crc ^= 1;
     }
     sink.put(&crc.to_le_bytes())?;
-    sink.commit()
+    sink.commit_unsynced()
 }
 
 fn unknown_dtype(src: &Path, dst: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ use std::path::Path;
 pub(in crate::formats) const FAULTS: &[Fault] = &[
     Fault { name: "unknown-dtype", stage: Stage::Open, expect: "unknown dtype 250", apply: unknown_dtype },
     Fault { name: "unknown-tensor", stage: Stage::Check, expect: STRANGER, apply: unknown_tensor },
-    Fault { name: "renamed-tensor", stage: Stage::Check, expect: STRANGER, apply: renamed_tensor },
+    Fault { name: "renamed-tensor", stage: Stage::Check, expect: "missing", apply: renamed_tensor },
     Fault { name: "missing-tensor", stage: Stage::Check, expect: "missing", apply: missing_tensor },
     Fault { name: "duplicate-tensor", stage: Stage::Open, expect: "duplicate name", apply: duplicate_tensor },
     Fault { name: "swapped-shape", stage: Stage::Check, expect: "expected", apply: swapped_shape },
@@ -101,7 +101,7 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
         sink.put(&padding(sink.written(), alignment))?;
         sink.put(&draft.extra)?;
     }
-    sink.commit()
+    sink.commit_unsynced()
 }
 
 fn unknown_dtype(src: &Path, dst: &Path) -> Result<()> {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub(in crate::formats) const FAULTS: &[Fault] = &[
     Fault { name: "unknown-dtype", stage: Stage::Open, expect: "unknown dtype `Q9_X`", apply: unknown_dtype },
     Fault { name: "unknown-tensor", stage: Stage::Check, expect: STRANGER, apply: unknown_tensor },
-    Fault { name: "renamed-tensor", stage: Stage::Check, expect: STRANGER, apply: renamed_tensor },
+    Fault { name: "renamed-tensor", stage: Stage::Check, expect: "missing", apply: renamed_tensor },
     Fault { name: "missing-tensor", stage: Stage::Check, expect: "missing", apply: missing_tensor },
     Fault { name: "duplicate-tensor", stage: Stage::Open, expect: "duplicate name", apply: duplicate_tensor },
     Fault { name: "swapped-shape", stage: Stage::Check, expect: "expected", apply: swapped_shape },
@@ -161,7 +161,7 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
         sink.put(&file[part])?;
     }
     sink.put(&draft.extra)?;
-    sink.commit()
+    sink.commit_unsynced()
 }
 
 /// The shard that holds the tensor to be broken.
