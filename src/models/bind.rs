@@ -220,6 +220,7 @@ fn bind_slots(
                 role: slot.row.role,
                 shape: slot.shape.clone(),
                 dtype: found.tensor.dtype,
+                slot: slot.clone(),
                 place: Place {
                     tensor: found.tensor.clone(),
                     start,

@@ -1,6 +1,7 @@
 //! A stored tensor seen as the canonical one: a row range of a fused tensor, a transposed Conv1D, rows in
 //! another order. What can be a view is a view; what cannot (a transposition) is made once, in its own dtype.
 
+use super::names::Slot;
 use super::{RowOrder, Weight};
 use crate::contract::families::Role;
 use crate::quant;
@@ -20,6 +21,7 @@ pub struct CanonicalTensor {
     pub shape: Shape,
     /// Stored encoding.
     pub dtype: DType,
+    pub(crate) slot: Slot,
     pub(crate) place: Place,
 }
 
@@ -173,6 +175,7 @@ mod tests {
             role: Role::Linear,
             shape: Shape::from(shape),
             dtype: tensor.dtype,
+            slot: Slot { row: &crate::models::FAMILIES[0].contract().tensors[0], layer: 0, shape: Shape::from(shape) },
             place: Place { tensor, start, transposed, order: RowOrder::Canonical },
         }
     }

@@ -17,14 +17,17 @@ mod llama;
 mod names;
 mod qwen2;
 mod rotary;
+mod scan;
 
 pub use apr_keys::write as apr_metadata;
 pub use bind::Problem;
-use bind::bind_sound;
+pub(crate) use bind::{Bound, bind_sound};
 pub use canonical::CanonicalTensor;
+pub(crate) use canonical::rows_of;
 pub use family::{Biases, FAMILIES, Family, Settings, family_of};
 pub use fields::{GgufFields, JsonFields};
 pub use names::Naming;
+pub(crate) use scan::{Scan, scan};
 
 use crate::Result;
 use crate::formats::Checkpoint;

@@ -1,0 +1,200 @@
+//! Doing one step of the plan: bytes that stay, rows that move, or values decoded and encoded anew, row by
+//! row where the encodings allow it. What was lost is measured by decoding what was written.
+
+use super::plan::{Operation, Step};
+use super::report::Exactness;
+use crate::formats::TensorSource;
+use crate::models::{Bound, Weight, rows_of};
+use crate::quant;
+use crate::tensor::{Bytes, DType, Shape, Tensor};
+use crate::{Error, Kind, Result};
+use std::sync::Mutex;
+
+/// What a step did to the values.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outcome {
+    pub exactness: Exactness,
+    pub note: Option<String>,
+}
+
+/// The step as something a writer can store; its outcome is left in `outcome` when the bytes are made.
+pub(super) fn source<'a>(
+    step: &'a Step,
+    bound: &'a Bound,
+    outcome: &'a Mutex<Option<Outcome>>,
+    allow_lossy: bool,
+) -> TensorSource<'a> {
+    let produce = move || {
+        let (bytes, done) = run(step, bound, allow_lossy).map_err(|e| {
+            if e.at.is_some() { e } else { e.at(format!("tensor `{}`", step.name)) }
+        })?;
+        // A poisoned lock means that another producer panicked; its value is still whole.
+        *outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(done);
+        Ok(bytes)
+    };
+    match step.operation {
+        Operation::Keep => {
+            TensorSource::stored(&step.name, &bound.tensors[step.parts[0]].place.tensor)
+        }
+        Operation::MoveRows | Operation::Turn | Operation::Encode => {
+            TensorSource::produced(&step.name, step.dtype, step.shape.clone(), produce)
+        }
+    }
+}
+
+fn run(step: &Step, bound: &Bound, allow_lossy: bool) -> Result<(Vec<u8>, Outcome)> {
+    let parts = step.parts.iter().map(|&i| bound.tensors[i].weight()).collect::<Result<Vec<_>>>()?;
+    let exact = Outcome { exactness: Exactness::Exact, note: None };
+    // Turned in its own encoding already, where that was possible.
+    let kept = parts.iter().all(|p| p.tensor.dtype == step.dtype) && !step.transposed;
+    let flat = |dtype: DType| matches!(dtype, DType::AprQ4 | DType::AprQ8);
+    if kept && !flat(step.dtype) {
+        return Ok((move_rows(&parts, step)?, exact));
+    }
+    if step.transposed || flat(step.dtype) || step.shape.ndim() < 2 {
+        encode_whole(&parts, step, allow_lossy)
+    } else {
+        encode_rows(&parts, step, allow_lossy)
+    }
+}
+
+/// Source rows in target order: (part, stored row in that part).
+fn target_rows<'a>(parts: &'a [Weight], step: &'a Step) -> impl Iterator<Item = (&'a Weight, usize)> + 'a {
+    parts.iter().flat_map(|part| {
+        let (rows, _) = rows_of(&part.tensor.shape);
+        (0..rows).map(move |r| (part, part.rows.stored_row(step.order.canonical_row(r))))
+    })
+}
+
+/// Whole rows of one encoding, moved; no value is looked at.
+fn move_rows(parts: &[Weight], step: &Step) -> Result<Vec<u8>> {
+    let (_, width) = rows_of(&step.shape);
+    let row_bytes = step
+        .dtype
+        .nbytes(&Shape(vec![width]))
+        .ok_or_else(|| Error::new(Kind::Internal, "convert", "a row is no whole number of blocks"))?;
+    let mut out = Vec::with_capacity(parts.iter().map(|p| p.tensor.bytes.len()).sum());
+    for (part, row) in target_rows(parts, step) {
+        out.extend_from_slice(&part.tensor.bytes[row * row_bytes..(row + 1) * row_bytes]);
+    }
+    Ok(out)
+}
+
+/// One row in memory at a time.
+fn encode_rows(parts: &[Weight], step: &Step, allow_lossy: bool) -> Result<(Vec<u8>, Outcome)> {
+    let codec = quant::codec(step.dtype)?;
+    let mut row = vec![0.0; step.shape.row_len()];
+    let mut back = row.clone();
+    let mut loss = Loss::new(step, parts, allow_lossy);
+    let mut out = Vec::new();
+    for (index, (part, stored)) in target_rows(parts, step).enumerate() {
+        quant::row_to_f32(&part.tensor, stored, &mut row)?;
+        loss.before(index * row.len(), &mut row)?;
+        let start = out.len();
+        codec.encode(&row, &mut out)?;
+        codec.decode(&out[start..], &mut back);
+        loss.after(&row, &back);
+    }
+    Ok((out, loss.outcome()?))
+}
+
+/// Vectors, transposed weights and aprender's flat encodings: the whole tensor at once.
+fn encode_whole(parts: &[Weight], step: &Step, allow_lossy: bool) -> Result<(Vec<u8>, Outcome)> {
+    let mut values = Vec::new();
+    for part in parts {
+        let canonical = part.to_f32()?;
+        let (rows, width) = rows_of(&part.tensor.shape);
+        for r in 0..rows {
+            let from = step.order.canonical_row(r) * width;
+            values.extend_from_slice(&canonical[from..from + width]);
+        }
+    }
+    if step.transposed {
+        // The target's shape is [in, out]; the values are [out, in].
+        let (ins, outs) = (step.shape.0[0], step.shape.0[1]);
+        values = (0..ins * outs).map(|k| values[(k % outs) * ins + k / outs]).collect();
+    }
+    let mut loss = Loss::new(step, parts, allow_lossy);
+    loss.before(0, &mut values)?;
+    let bytes = quant::from_f32(step.dtype, &step.shape, &values)?;
+    let written = Tensor { dtype: step.dtype, shape: step.shape.clone(), bytes: Bytes::from_vec(bytes.clone()) };
+    loss.after(&values, &quant::to_f32(&written)?);
+    Ok((bytes, loss.outcome()?))
+}
+
+/// What encoding does to the values of one tensor.
+struct Loss {
+    dtype: DType,
+    /// The source is BF16, whose range F16 does not have.
+    from_bf16: bool,
+    allow_lossy: bool,
+    overflows: usize,
+    first_overflow: Option<(usize, f32)>,
+    vanished: usize,
+    changed: usize,
+    largest: f32,
+}
+
+/// The largest finite F16.
+const F16_MAX: f32 = 65504.0;
+
+impl Loss {
+    fn new(step: &Step, parts: &[Weight], allow_lossy: bool) -> Loss {
+        Loss {
+            dtype: step.dtype,
+            from_bf16: parts.iter().any(|p| p.tensor.dtype == DType::BF16),
+            allow_lossy,
+            overflows: 0,
+            first_overflow: None,
+            vanished: 0,
+            changed: 0,
+            largest: 0.0,
+        }
+    }
+
+    /// Counts what F16 cannot hold, and holds the nearest value that it can. A codec would refuse it.
+    fn before(&mut self, start: usize, values: &mut [f32]) -> Result<()> {
+        if self.dtype != DType::F16 {
+            return Ok(());
+        }
+        for (i, value) in values.iter_mut().enumerate().filter(|(_, v)| v.abs() > F16_MAX) {
+            self.overflows += 1;
+            self.first_overflow.get_or_insert((start + i, *value));
+            *value = value.clamp(-F16_MAX, F16_MAX);
+        }
+        Ok(())
+    }
+
+    fn after(&mut self, values: &[f32], back: &[f32]) {
+        for (x, y) in values.iter().zip(back).filter(|(x, y)| x != y) {
+            self.changed += 1;
+            self.vanished += usize::from(*y == 0.0);
+            self.largest = self.largest.max((x - y).abs());
+        }
+    }
+
+    fn outcome(self) -> Result<Outcome> {
+        let out_of_range = self.overflows > 0 || (self.vanished > 0 && self.from_bf16);
+        if self.dtype == DType::F16 && out_of_range && !self.allow_lossy {
+            let first = self.first_overflow.map(|(i, x)| format!(", first {x} at index {i}")).unwrap_or_default();
+            let what = format!(
+                "{} values are too large for F16{first}, and {} are too small and become zero",
+                self.overflows, self.vanished
+            );
+            let hint = "keep BF16 or F32, or allow lossy conversion to clamp them";
+            return Err(Error::new(Kind::Lossy, "convert", what).hint(hint));
+        }
+        if self.changed == 0 && self.overflows == 0 {
+            return Ok(Outcome { exactness: Exactness::Exact, note: None });
+        }
+        let exactness = if self.dtype.is_quantized() { Exactness::Quantized } else { Exactness::Rounded };
+        let mut note = format!("{} values changed, by at most {:e}", self.changed, self.largest);
+        if self.overflows > 0 {
+            note.push_str(&format!("; {} clamped to the range of F16", self.overflows));
+        }
+        if self.dtype == DType::F16 && self.vanished > 0 {
+            note.push_str(&format!("; {} became zero", self.vanished));
+        }
+        Ok(Outcome { exactness, note: Some(note) })
+    }
+}

@@ -1,0 +1,51 @@
+//! Writing GGUF: the keys that llama.cpp's converter writes for these architectures, in its order.
+
+use super::metadata::{About, padded};
+use crate::Result;
+use crate::formats::{GgufValue, TensorSource, gguf};
+use crate::tensor::DType;
+use std::path::Path;
+
+pub(super) fn write(dst: &Path, about: &About, tensors: &[TensorSource]) -> Result<()> {
+    gguf::write(dst, &metadata(about, tensors), tensors)
+}
+
+fn metadata(about: &About, tensors: &[TensorSource]) -> Vec<(String, GgufValue)> {
+    let text = |s: &str| GgufValue::String(s.to_owned());
+    let contract = about.bound.family.contract();
+    let mut keys = vec![
+        ("general.architecture".to_owned(), text(&contract.gguf.architecture)),
+        ("general.type".to_owned(), text("model")),
+        ("general.name".to_owned(), text(&about.name())),
+    ];
+    keys.extend(about.bound.family.write_gguf(&about.bound.config));
+    keys.push(("general.file_type".to_owned(), GgufValue::U32(file_type(about.main_encoding()))));
+    if tensors.iter().any(|t| t.dtype.is_quantized()) {
+        keys.push(("general.quantization_version".to_owned(), GgufValue::U32(2)));
+    }
+    if let Some(tokenizer) = about.tokenizer {
+        keys.extend(padded(tokenizer, about.bound.config.vocab_size).to_gguf());
+    }
+    keys
+}
+
+/// llama.cpp's `llama_ftype`; the "mostly" of its names is the encoding of most linear weights.
+fn file_type(encoding: DType) -> u32 {
+    match encoding {
+        DType::F32 | DType::F64 => 0,
+        DType::F16 => 1,
+        DType::Q4_0 => 2,
+        DType::Q4_1 => 3,
+        DType::Q8_0 => 7,
+        DType::Q5_0 => 8,
+        DType::Q5_1 => 9,
+        DType::Q2_K => 10,
+        DType::Q3_K => 12,
+        DType::Q4_K => 15,
+        DType::Q5_K => 17,
+        DType::Q6_K => 18,
+        DType::BF16 => 32,
+        // 1024 is llama.cpp's "guessed": GGUF has no such weights.
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::U8 | DType::AprQ4 | DType::AprQ8 => 1024,
+    }
+}

@@ -1,0 +1,114 @@
+//! Which encoding a tensor gets. The rules are those of the canonical form: weights as asked, embeddings and
+//! head never below eight bits, vectors and learned positions F32, a row that does not fit its blocks F16.
+
+use super::Quantize;
+use super::plan::Target;
+use crate::contract::families::Role;
+use crate::formats::{AprDialect, FormatKind};
+use crate::models::CanonicalTensor;
+use crate::tensor::{DType, Shape};
+use crate::{Error, Kind, Result};
+
+/// An encoding, and why it is not the one asked for.
+pub(super) struct Choice {
+    pub dtype: DType,
+    pub note: Option<String>,
+}
+
+/// What has to happen to the payload besides its encoding.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    /// Nothing: the bytes may stay where they are.
+    pub untouched: bool,
+    /// Whole rows move; blocks stay whole.
+    pub row_wise: bool,
+}
+
+/// The encoding of the target tensor `name`, of stored shape `shape`, made of `parts`.
+pub(super) fn choose(
+    target: &Target,
+    name: &str,
+    shape: &Shape,
+    parts: &[&CanonicalTensor],
+    layout: Layout,
+) -> Result<Choice> {
+    let Some(quantize) = target.quantize else { return Ok(keep(target, shape, parts, layout)) };
+    if target.kind == FormatKind::HfFolder && blocks(quantize, Role::Linear).is_quantized() {
+        let what = format!("an HF folder holds plain floats, not {}", quantize.name());
+        return Err(Error::new(Kind::Usage, "convert", what).hint("ask for f32, f16 or bf16, or write APR or GGUF"));
+    }
+    if target.kind == FormatKind::Apr && target.dialect == AprDialect::Aprender {
+        return Ok(Choice { dtype: aprender(quantize, name, shape), note: None });
+    }
+    let role = parts[0].role;
+    if is_vector(role, shape) {
+        return Ok(Choice { dtype: DType::F32, note: None });
+    }
+    let wanted = blocks(quantize, role);
+    let row = shape.row_len();
+    if row % wanted.block_len() != 0 {
+        let note = format!("rows of {row} are no whole number of {wanted} blocks, so it is F16");
+        return Ok(Choice { dtype: DType::F16, note: Some(note) });
+    }
+    Ok(Choice { dtype: wanted, note: None })
+}
+
+/// The stored encoding where the target can hold it in its layout; otherwise F32, which holds every value.
+fn keep(target: &Target, shape: &Shape, parts: &[&CanonicalTensor], layout: Layout) -> Choice {
+    let stored = parts[0].dtype;
+    let exact = |note: Option<String>| Choice { dtype: DType::F32, note };
+    // llama.cpp computes norms, biases and positions in F32 and refuses other encodings of them.
+    if target.kind == FormatKind::Gguf && is_vector(parts[0].role, shape) {
+        return exact(None);
+    }
+    if let Some(other) = parts.iter().find(|p| p.dtype != stored) {
+        return exact(Some(format!("its parts are {stored} and {}, so it is F32", other.dtype)));
+    }
+    let storable = match target.kind {
+        FormatKind::HfFolder => stored.is_plain_float(),
+        FormatKind::Gguf => stored.ggml_id().is_some(),
+        FormatKind::Apr => target.dialect.byte(stored).is_some(),
+    };
+    if !storable {
+        let note = format!("{} cannot hold {stored}, so it is F32", target.kind.name());
+        return exact((target.kind != FormatKind::HfFolder).then_some(note));
+    }
+    // A plain float can be put anywhere; blocks only stay whole while rows do, and flat ones not even then.
+    let flat = matches!(stored, DType::AprQ4 | DType::AprQ8);
+    if stored.is_plain_float() || layout.untouched || (layout.row_wise && !flat) {
+        return Choice { dtype: stored, note: None };
+    }
+    exact(Some(format!("its {stored} blocks cannot be turned, so it is F32")))
+}
+
+/// Norms, biases and learned positions: small, and read directly by the arithmetic.
+fn is_vector(role: Role, shape: &Shape) -> bool {
+    shape.ndim() < 2 || role == Role::Positions
+}
+
+fn blocks(quantize: Quantize, role: Role) -> DType {
+    match (quantize, role) {
+        (Quantize::F32, _) => DType::F32,
+        (Quantize::F16, _) => DType::F16,
+        (Quantize::Bf16, _) => DType::BF16,
+        (Quantize::Int8 | Quantize::Q8_0, _) => DType::Q8_0,
+        (Quantize::Int4 | Quantize::Q4_0, Role::Embedding | Role::Head) => DType::Q8_0,
+        (Quantize::Int4 | Quantize::Q4_0, Role::Positions | Role::Linear | Role::Norm | Role::Bias) => DType::Q4_0,
+    }
+}
+
+/// aprender's own rule (reference A.4): fp16 takes everything, the integers what is neither named like a norm
+/// or bias nor small.
+fn aprender(quantize: Quantize, name: &str, shape: &Shape) -> DType {
+    let kept = ["bias", "layernorm", "layer_norm", "norm.weight"].iter().any(|part| name.contains(part));
+    let small = kept || shape.numel() < 1024;
+    match quantize {
+        Quantize::F32 => DType::F32,
+        Quantize::F16 => DType::F16,
+        Quantize::Bf16 if small => DType::F32,
+        Quantize::Bf16 => DType::BF16,
+        Quantize::Int8 | Quantize::Int4 | Quantize::Q8_0 | Quantize::Q4_0 if small => DType::F32,
+        Quantize::Int8 | Quantize::Q8_0 => DType::AprQ8,
+        Quantize::Int4 | Quantize::Q4_0 => DType::AprQ4,
+    }
+}

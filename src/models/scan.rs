@@ -1,0 +1,80 @@
+//! One pass over a tensor's values, whatever its encoding, in a fixed amount of memory.
+
+use crate::quant;
+use crate::tensor::Tensor;
+use crate::{Error, Kind, Result};
+
+/// What a pass over the values found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scan {
+    /// Flat index, row-major as stored, and value of the first NaN or infinity.
+    pub non_finite: Option<(usize, f32)>,
+    /// Whether every value is zero (of a tensor that has values).
+    pub all_zero: bool,
+}
+
+/// Elements decoded at a time: a whole number of blocks of every encoding.
+const CHUNK: usize = 16 * 1024;
+
+/// Looks at every value of `tensor` up to the first that is not finite.
+///
+/// # Errors
+/// [`Kind::Unsupported`] for an integer tensor, [`Kind::Malformed`] where bytes and shape disagree.
+pub(crate) fn scan(tensor: &Tensor) -> Result<Scan> {
+    let codec = quant::codec(tensor.dtype)?;
+    if tensor.dtype.nbytes(&tensor.shape) != Some(tensor.bytes.len()) {
+        let what = format!("{} bytes are not {} {}", tensor.bytes.len(), tensor.dtype, tensor.shape);
+        return Err(Error::new(Kind::Malformed, "tensor", what));
+    }
+    // The size check bounds the count by the bytes that are there.
+    let numel = tensor.shape.numel();
+    let mut buffer = vec![0.0; CHUNK.min(numel)];
+    let mut all_zero = numel > 0;
+    let mut start = 0;
+    while start < numel {
+        let values = &mut buffer[..CHUNK.min(numel - start)];
+        codec.decode_range(&tensor.bytes, start, values);
+        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+            return Ok(Scan { non_finite: Some((start + i, values[i])), all_zero: false });
+        }
+        all_zero = all_zero && values.iter().all(|x| *x == 0.0);
+        start += values.len();
+    }
+    Ok(Scan { non_finite: None, all_zero })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Bytes, DType, Shape};
+
+    fn f32s(values: Vec<f32>) -> Tensor {
+        let shape = Shape::from([values.len()]);
+        let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        Tensor { dtype: DType::F32, shape, bytes: Bytes::from_vec(bytes) }
+    }
+
+    #[test]
+    fn the_first_bad_value_is_found_past_the_first_chunk() {
+        let mut values = vec![1.0; CHUNK + 10];
+        values[CHUNK + 7] = f32::NEG_INFINITY;
+        let found = scan(&f32s(values)).expect("F32 scans");
+        assert_eq!(found.non_finite, Some((CHUNK + 7, f32::NEG_INFINITY)));
+    }
+
+    #[test]
+    fn a_nan_scale_poisons_its_block() {
+        let mut bytes = vec![0u8; 68];
+        bytes[34..36].copy_from_slice(&0x7e00u16.to_le_bytes());
+        let tensor = Tensor { dtype: DType::Q8_0, shape: Shape::from([2, 32]), bytes: Bytes::from_vec(bytes) };
+        let (index, value) = scan(&tensor).expect("Q8_0 scans").non_finite.expect("a NaN");
+        assert!(index == 32 && value.is_nan());
+    }
+
+    #[test]
+    fn zero_is_only_zero_when_all_of_it_is() {
+        assert!(scan(&f32s(vec![0.0, -0.0])).expect("scans").all_zero);
+        assert!(!scan(&f32s(vec![0.0, 1e-30])).expect("scans").all_zero);
+        assert!(!scan(&f32s(vec![])).expect("scans").all_zero);
+    }
+}
