@@ -49,8 +49,7 @@ fn quantization(encoding: DType, dialect: AprDialect) -> Option<Json> {
         (AprDialect::Aprender | AprDialect::Contract, _) => encoding.name().to_lowercase(),
     };
     // Only the encodings with a minimum per block are not symmetric around zero.
-    let asymmetric =
-        matches!(encoding, DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::Q4_K | DType::Q5_K);
+    let asymmetric = matches!(encoding, DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::Q4_K | DType::Q5_K);
     let bits: u32 = match encoding {
         DType::Q2_K => 2,
         DType::Q3_K => 3,

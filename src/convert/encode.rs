@@ -25,17 +25,14 @@ pub(super) fn source<'a>(
     allow_lossy: bool,
 ) -> TensorSource<'a> {
     let produce = move || {
-        let (bytes, done) = run(step, bound, allow_lossy).map_err(|e| {
-            if e.at.is_some() { e } else { e.at(format!("tensor `{}`", step.name)) }
-        })?;
+        let (bytes, done) = run(step, bound, allow_lossy)
+            .map_err(|e| if e.at.is_some() { e } else { e.at(format!("tensor `{}`", step.name)) })?;
         // A poisoned lock means that another producer panicked; its value is still whole.
         *outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(done);
         Ok(bytes)
     };
     match step.operation {
-        Operation::Keep => {
-            TensorSource::stored(&step.name, &bound.tensors[step.parts[0]].place.tensor)
-        }
+        Operation::Keep => TensorSource::stored(&step.name, &bound.tensors[step.parts[0]].place.tensor),
         Operation::MoveRows | Operation::Turn | Operation::Encode => {
             TensorSource::produced(&step.name, step.dtype, step.shape.clone(), produce)
         }
@@ -60,7 +57,7 @@ fn run(step: &Step, bound: &Bound, allow_lossy: bool) -> Result<(Vec<u8>, Outcom
 
 /// Source rows in target order: (part, stored row in that part).
 fn target_rows<'a>(parts: &'a [Weight], step: &'a Step) -> impl Iterator<Item = (&'a Weight, usize)> + 'a {
-    parts.iter().flat_map(|part| {
+    parts.iter().flat_map(move |part| {
         let (rows, _) = rows_of(&part.tensor.shape);
         (0..rows).map(move |r| (part, part.rows.stored_row(step.order.canonical_row(r))))
     })
@@ -117,7 +114,8 @@ fn encode_whole(parts: &[Weight], step: &Step, allow_lossy: bool) -> Result<(Vec
     let mut loss = Loss::new(step, parts, allow_lossy);
     loss.before(0, &mut values)?;
     let bytes = quant::from_f32(step.dtype, &step.shape, &values)?;
-    let written = Tensor { dtype: step.dtype, shape: step.shape.clone(), bytes: Bytes::from_vec(bytes.clone()) };
+    let written =
+        Tensor { dtype: step.dtype, shape: step.shape.clone(), bytes: Bytes::from_vec(bytes.clone()) };
     loss.after(&values, &quant::to_f32(&written)?);
     Ok((bytes, loss.outcome()?))
 }
@@ -176,7 +174,8 @@ impl Loss {
     fn outcome(self) -> Result<Outcome> {
         let out_of_range = self.overflows > 0 || (self.vanished > 0 && self.from_bf16);
         if self.dtype == DType::F16 && out_of_range && !self.allow_lossy {
-            let first = self.first_overflow.map(|(i, x)| format!(", first {x} at index {i}")).unwrap_or_default();
+            let first =
+                self.first_overflow.map(|(i, x)| format!(", first {x} at index {i}")).unwrap_or_default();
             let what = format!(
                 "{} values are too large for F16{first}, and {} are too small and become zero",
                 self.overflows, self.vanished

@@ -20,14 +20,23 @@ pub(super) fn write(dst: &Path, about: &About, tensors: &[TensorSource]) -> Resu
         Some(_) | None => Path::new("."),
     };
     // The scratch folder is private to this user; the folder made inside it has the usual permissions.
-    let scratch = tempfile::Builder::new().prefix(".convert-").tempdir_in(parent).map_err(|e| Error::io(parent, &e))?;
+    let scratch =
+        tempfile::Builder::new().prefix(".convert-").tempdir_in(parent).map_err(|e| Error::io(parent, &e))?;
     let made = scratch.path().join("made");
     fs::create_dir(&made).map_err(|e| Error::io(&made, &e))?;
     write_files(&made, about, tensors)?;
-    if dst.exists() {
-        fs::rename(dst, scratch.path().join("old")).map_err(|e| Error::io(dst, &e))?;
+    let old = scratch.path().join("old");
+    let replaces = dst.exists();
+    if replaces {
+        fs::rename(dst, &old).map_err(|e| Error::io(dst, &e))?;
     }
-    fs::rename(&made, dst).map_err(|e| Error::io(dst, &e))
+    fs::rename(&made, dst).map_err(|e| {
+        if replaces {
+            // The first error is the one to tell; what was there should stay there.
+            drop(fs::rename(&old, dst));
+        }
+        Error::io(dst, &e)
+    })
 }
 
 fn write_files(folder: &Path, about: &About, tensors: &[TensorSource]) -> Result<()> {
@@ -38,7 +47,7 @@ fn write_files(folder: &Path, about: &About, tensors: &[TensorSource]) -> Result
     if let Some(spec) = about.tokenizer {
         let files = spec.to_hf()?;
         write_json(&folder.join("tokenizer.json"), files.tokenizer_json)?;
-        write_json(&folder.join("tokenizer_config.json"), files.tokenizer_config)?;
+        write_json(&folder.join("tokenizer_config.json"), Json::Object(files.tokenizer_config))?;
     }
     Ok(())
 }

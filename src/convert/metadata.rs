@@ -23,7 +23,9 @@ impl About<'_> {
     pub fn name(&self) -> String {
         let said = match &self.checkpoint.container {
             Container::Hf(_) => None,
-            Container::Gguf(header) => header.get("general.name").and_then(GgufValue::as_str).map(str::to_owned),
+            Container::Gguf(header) => {
+                header.get("general.name").and_then(GgufValue::as_str).map(str::to_owned)
+            }
             Container::Apr(header) => header.metadata.get("name").and_then(Json::as_str).map(str::to_owned),
         };
         let stem = || {

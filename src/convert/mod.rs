@@ -50,7 +50,12 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
         .zip(&outcomes)
         .map(|(step, outcome)| encode::source(step, &bound, outcome, options.allow_lossy))
         .collect();
-    let about = metadata::About { checkpoint: &checkpoint, bound: &bound, plan: &plan, tokenizer: tokenizer.as_ref() };
+    let about = metadata::About {
+        checkpoint: &checkpoint,
+        bound: &bound,
+        plan: &plan,
+        tokenizer: tokenizer.as_ref(),
+    };
     match kind {
         FormatKind::Apr => apr::write(dst, &about, &sources, options.dialect)?,
         FormatKind::Gguf => gguf::write(dst, &about, &sources)?,

@@ -43,7 +43,9 @@ pub(super) fn check(source: &Checkpoint, dst: &Path, kind: FormatKind) -> Result
             Err(refuse(dst, "is there and is no regular file", "choose another name or remove it"))
         }
         FormatKind::HfFolder if real.is_dir() => only_our_files(dst),
-        FormatKind::HfFolder => Err(refuse(dst, "is there and is no folder", "choose another name or remove it")),
+        FormatKind::HfFolder => {
+            Err(refuse(dst, "is there and is no folder", "choose another name or remove it"))
+        }
     }
 }
 

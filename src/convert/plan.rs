@@ -140,7 +140,9 @@ fn step(name: String, parts: Vec<usize>, bound: &Bound, target: &Target, allow_l
         row_wise: !transposed && !tensors.iter().any(|t| t.place.transposed),
     };
     let choice = rule::choose(target, &name, &shape, &tensors, layout)?;
-    let requantized = tensors.iter().find(|t| t.dtype.is_quantized() && choice.dtype.is_quantized() && t.dtype != choice.dtype);
+    let requantized = tensors
+        .iter()
+        .find(|t| t.dtype.is_quantized() && choice.dtype.is_quantized() && t.dtype != choice.dtype);
     if let (Some(source), false) = (requantized, allow_lossy) {
         let what = format!("is {} already; {} on top of it loses twice", source.dtype, choice.dtype);
         let error = Error::new(Kind::Lossy, "convert", what).at(format!("tensor `{}`", source.stored));
@@ -154,7 +156,17 @@ fn step(name: String, parts: Vec<usize>, bound: &Bound, target: &Target, allow_l
         (false, _, _) => Operation::Encode,
     };
     let sources = tensors.iter().map(|t| t.name.clone()).collect();
-    Ok(Step { name, sources, operation, dtype: choice.dtype, shape, order, transposed, note: choice.note, parts })
+    Ok(Step {
+        name,
+        sources,
+        operation,
+        dtype: choice.dtype,
+        shape,
+        order,
+        transposed,
+        note: choice.note,
+        parts,
+    })
 }
 
 /// Whether the stored bytes are the target's: one whole tensor, in the same orientation and row order.

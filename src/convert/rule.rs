@@ -35,7 +35,9 @@ pub(super) fn choose(
     let Some(quantize) = target.quantize else { return Ok(keep(target, shape, parts, layout)) };
     if target.kind == FormatKind::HfFolder && blocks(quantize, Role::Linear).is_quantized() {
         let what = format!("an HF folder holds plain floats, not {}", quantize.name());
-        return Err(Error::new(Kind::Usage, "convert", what).hint("ask for f32, f16 or bf16, or write APR or GGUF"));
+        return Err(
+            Error::new(Kind::Usage, "convert", what).hint("ask for f32, f16 or bf16, or write APR or GGUF")
+        );
     }
     if target.kind == FormatKind::Apr && target.dialect == AprDialect::Aprender {
         return Ok(Choice { dtype: aprender(quantize, name, shape), note: None });
@@ -93,7 +95,9 @@ fn blocks(quantize: Quantize, role: Role) -> DType {
         (Quantize::Bf16, _) => DType::BF16,
         (Quantize::Int8 | Quantize::Q8_0, _) => DType::Q8_0,
         (Quantize::Int4 | Quantize::Q4_0, Role::Embedding | Role::Head) => DType::Q8_0,
-        (Quantize::Int4 | Quantize::Q4_0, Role::Positions | Role::Linear | Role::Norm | Role::Bias) => DType::Q4_0,
+        (Quantize::Int4 | Quantize::Q4_0, Role::Positions | Role::Linear | Role::Norm | Role::Bias) => {
+            DType::Q4_0
+        }
     }
 }
 

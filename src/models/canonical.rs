@@ -175,7 +175,11 @@ mod tests {
             role: Role::Linear,
             shape: Shape::from(shape),
             dtype: tensor.dtype,
-            slot: Slot { row: &crate::models::FAMILIES[0].contract().tensors[0], layer: 0, shape: Shape::from(shape) },
+            slot: Slot {
+                row: &crate::models::FAMILIES[0].contract().tensors[0],
+                layer: 0,
+                shape: Shape::from(shape),
+            },
             place: Place { tensor, start, transposed, order: RowOrder::Canonical },
         }
     }

@@ -11,8 +11,6 @@ use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub(crate) const HIDDEN: usize = 64;
-pub(crate) const INNER: usize = 96;
 pub(crate) const HEADS: usize = 4;
 pub(crate) const LAYERS: usize = 2;
 pub(crate) const VOCAB: usize = 40;
@@ -21,6 +19,8 @@ pub(crate) const POSITIONS: usize = 32;
 /// A model of one family, to be put into a container.
 pub(crate) struct Tiny {
     pub family: &'static dyn Family,
+    pub hidden: usize,
+    pub inner: usize,
     pub kv_heads: usize,
     pub tied: bool,
     /// llama only: biases on attention and feed-forward.
@@ -30,7 +30,8 @@ pub(crate) struct Tiny {
 impl Tiny {
     pub fn new(family: &str) -> Tiny {
         let family = *FAMILIES.iter().find(|f| f.id() == family).expect("a family of the table");
-        Tiny { family, kv_heads: if family.id() == "gpt2" { HEADS } else { 2 }, tied: true, biased: false }
+        let kv_heads = if family.id() == "gpt2" { HEADS } else { 2 };
+        Tiny { family, hidden: 64, inner: 96, kv_heads, tied: true, biased: false }
     }
 
     pub fn hf(&self, dtype: DType) -> Checkpoint {
@@ -47,12 +48,12 @@ impl Tiny {
     pub fn hf_config(&self) -> Map<String, Json> {
         let config = match self.family.id() {
             "gpt2" => json!({
-                "model_type": "gpt2", "n_embd": HIDDEN, "n_head": HEADS, "n_layer": LAYERS, "n_inner": INNER,
+                "model_type": "gpt2", "n_embd": self.hidden, "n_head": HEADS, "n_layer": LAYERS, "n_inner": self.inner,
                 "n_positions": POSITIONS, "vocab_size": VOCAB, "tie_word_embeddings": self.tied,
             }),
             id => json!({
-                "model_type": id, "hidden_size": HIDDEN, "num_attention_heads": HEADS,
-                "num_key_value_heads": self.kv_heads, "num_hidden_layers": LAYERS, "intermediate_size": INNER,
+                "model_type": id, "hidden_size": self.hidden, "num_attention_heads": HEADS,
+                "num_key_value_heads": self.kv_heads, "num_hidden_layers": LAYERS, "intermediate_size": self.inner,
                 "max_position_embeddings": POSITIONS, "vocab_size": VOCAB, "rms_norm_eps": 1e-5,
                 "tie_word_embeddings": self.tied, "attention_bias": self.biased, "mlp_bias": self.biased,
                 "rope_parameters": { "rope_theta": 10000.0, "rope_type": "default" },
@@ -66,8 +67,8 @@ impl Tiny {
         let sizes = [
             ("block_count", LAYERS),
             ("context_length", POSITIONS),
-            ("embedding_length", HIDDEN),
-            ("feed_forward_length", INNER),
+            ("embedding_length", self.hidden),
+            ("feed_forward_length", self.inner),
             ("attention.head_count", HEADS),
             ("attention.head_count_kv", self.kv_heads),
         ];
@@ -81,11 +82,11 @@ impl Tiny {
     pub fn slots(&self) -> Vec<Slot> {
         let dims = crate::contract::families::Dims {
             vocab_size: VOCAB,
-            hidden_size: HIDDEN,
-            intermediate_size: INNER,
+            hidden_size: self.hidden,
+            intermediate_size: self.inner,
             n_heads: HEADS,
             n_kv_heads: self.kv_heads,
-            head_dim: HIDDEN / HEADS,
+            head_dim: self.hidden / HEADS,
             max_positions: POSITIONS,
         };
         let biases = Biases { attention: self.biased, mlp: self.biased };
@@ -108,17 +109,20 @@ impl Tiny {
                 None => fused.push((name, vec![slot])),
             }
         }
-        let pairs = naming == Naming::Gguf && contract.gguf.rope_pairs;
+        let pairs = (naming == Naming::Gguf && contract.gguf.rope_pairs).then_some(self.hidden / HEADS);
         fused.iter().map(|(name, members)| named(name, members, naming, pairs, dtype)).collect()
     }
 }
 
-fn named(name: &str, members: &[Slot], naming: Naming, pairs: bool, dtype: DType) -> NamedTensor {
+fn named(name: &str, members: &[Slot], naming: Naming, pairs: Option<usize>, dtype: DType) -> NamedTensor {
     let mut shape = members[0].shape.0.clone();
     shape[0] = members.iter().map(|m| m.shape.0[0]).sum();
     let mut data: Vec<f32> = members
         .iter()
-        .flat_map(|m| if pairs && m.row.rope { interleave(values(m), m.shape.0[0]) } else { values(m) })
+        .flat_map(|m| match pairs {
+            Some(head_dim) if m.row.rope => interleave(values(m), m.shape.0[0], head_dim / 2),
+            Some(_) | None => values(m),
+        })
         .collect();
     if naming == Naming::Hf && members[0].row.conv1d {
         let (outs, ins) = (shape[0], shape[1]);
@@ -132,8 +136,8 @@ fn named(name: &str, members: &[Slot], naming: Naming, pairs: bool, dtype: DType
 }
 
 /// llama.cpp's `permute`: [heads, 2, half, ...] to [heads, half, 2, ...].
-fn interleave(values: Vec<f32>, rows: usize) -> Vec<f32> {
-    let (width, half) = (values.len() / rows, HIDDEN / HEADS / 2);
+fn interleave(values: Vec<f32>, rows: usize, half: usize) -> Vec<f32> {
+    let width = values.len() / rows;
     let mut out = Vec::with_capacity(values.len());
     for head in 0..rows / (2 * half) {
         for i in 0..half {
@@ -190,8 +194,8 @@ pub(crate) fn with_tensors(from: &Checkpoint, change: impl FnOnce(&mut Vec<Named
 /// The config a tiny model must be read as.
 pub(crate) fn is_tiny(config: &ModelConfig) -> bool {
     (config.hidden_size, config.n_layers, config.n_heads, config.intermediate_size, config.vocab_size)
-        == (HIDDEN, LAYERS, HEADS, INNER, VOCAB)
-        && (config.head_dim, config.max_positions, config.norm_eps) == (HIDDEN / HEADS, POSITIONS, 1e-5)
+        == (64, LAYERS, HEADS, 96, VOCAB)
+        && (config.head_dim, config.max_positions, config.norm_eps) == (16, POSITIONS, 1e-5)
 }
 
 /// Fails with the first tensor that differs, not with a page of numbers.

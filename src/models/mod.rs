@@ -27,7 +27,7 @@ pub(crate) use canonical::rows_of;
 pub use family::{Biases, FAMILIES, Family, Settings, family_of};
 pub use fields::{GgufFields, JsonFields};
 pub use names::Naming;
-pub(crate) use scan::{Scan, scan};
+pub(crate) use scan::scan;
 
 use crate::Result;
 use crate::formats::Checkpoint;

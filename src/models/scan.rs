@@ -66,7 +66,8 @@ mod tests {
     fn a_nan_scale_poisons_its_block() {
         let mut bytes = vec![0u8; 68];
         bytes[34..36].copy_from_slice(&0x7e00u16.to_le_bytes());
-        let tensor = Tensor { dtype: DType::Q8_0, shape: Shape::from([2, 32]), bytes: Bytes::from_vec(bytes) };
+        let tensor =
+            Tensor { dtype: DType::Q8_0, shape: Shape::from([2, 32]), bytes: Bytes::from_vec(bytes) };
         let (index, value) = scan(&tensor).expect("Q8_0 scans").non_finite.expect("a NaN");
         assert!(index == 32 && value.is_nan());
     }
