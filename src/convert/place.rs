@@ -17,7 +17,7 @@ pub(super) fn kind_of_name(dst: &Path) -> Result<FormatKind> {
         Some("safetensors") => Err(refuse(dst, "is one file of an HF folder", "name the folder instead")),
         // A folder name may hold a dot, as in `SmolLM2-1.7B`.
         Some(_) | None if dst.is_dir() => Ok(FormatKind::HfFolder),
-        Some(other) if matches!(other, "bin" | "pt" | "pth" | "onnx" | "json" | "ggml") => {
+        Some("bin" | "pt" | "pth" | "onnx" | "json" | "ggml") => {
             Err(refuse(dst, "has an extension of no format written here", "use .apr, .gguf or a folder name"))
         }
         Some(_) | None => Ok(FormatKind::HfFolder),

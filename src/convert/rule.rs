@@ -48,7 +48,7 @@ pub(super) fn choose(
     }
     let wanted = blocks(quantize, role);
     let row = shape.row_len();
-    if row % wanted.block_len() != 0 {
+    if !row.is_multiple_of(wanted.block_len()) {
         let note = format!("rows of {row} are no whole number of {wanted} blocks, so it is F16");
         return Ok(Choice { dtype: DType::F16, note: Some(note) });
     }

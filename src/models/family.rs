@@ -148,13 +148,13 @@ impl ModelConfig {
             format!("attention scale {} is not positive and finite", self.attn_scale),
         );
         require(
-            self.n_kv_heads > 0 && self.n_heads % self.n_kv_heads == 0,
+            self.n_kv_heads > 0 && self.n_heads.is_multiple_of(self.n_kv_heads),
             format!("{} query heads cannot share {} key-value heads", self.n_heads, self.n_kv_heads),
         );
         match self.position {
             Position::Rope { theta, dim } => {
                 require(positive(theta), format!("rope_theta {theta} is not positive and finite"));
-                require(dim > 0 && dim % 2 == 0, format!("rotated width {dim} is not even"));
+                require(dim > 0 && dim.is_multiple_of(2), format!("rotated width {dim} is not even"));
                 require(
                     dim == self.head_dim,
                     format!("rotated width {dim} is not the head width {}", self.head_dim),
