@@ -65,6 +65,11 @@ impl Contract {
         })
     }
 
+    /// The texts of the built-in contract and its extension, for the provenance hash.
+    pub fn builtin_text() -> &'static str {
+        &Contract::builtin().text
+    }
+
     /// The contract in `folder`, which holds `apr-format-v1.yaml` and `apr-format-v1.ext.yaml`.
     ///
     /// # Errors

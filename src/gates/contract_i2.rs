@@ -32,6 +32,7 @@ impl Gate for ContractI2 {
         let original = trial.reference()?;
         let (theirs, ours) = (original.tensors()?, trial.subject.tensors()?);
         let (theirs, ours) = (by_name(&theirs), by_name(&ours));
+        let bound = trial.subject.under_contract()?;
         let mut evidence = Evidence::new();
         let source = format!("{} I-2", trial.contract.format_source());
         let compared = theirs.keys().filter(|name| ours.contains_key(*name)).count() as u64;
@@ -66,9 +67,9 @@ impl Gate for ContractI2 {
             compared,
             Bound::zero(source.clone()),
         );
-        let bad = hold_encodings(trial, &ours, &mut evidence);
+        let bad = hold_encodings(trial, bound, &ours, &mut evidence);
         evidence.hold("encodings_refused", bad as f64, "tensors", ours.len() as u64, Bound::zero(source));
-        hold_names(trial, &ours, &mut evidence);
+        hold_names(trial, bound, &ours, &mut evidence);
         let listed = changes.iter().map(|((from, to), n)| format!("{from} -> {to}: {n}"));
         evidence.tell(&format!("{compared} tensors compared; {}", listed.collect::<Vec<_>>().join(", ")));
         if let Some(law) = trial.contract.invariant(GATE_ID).filter(|_| unmatched > 0.0) {
@@ -87,10 +88,15 @@ fn stored(t: &TensorFacts) -> String {
 }
 
 /// Counts encodings without a byte, where the contract binds, and 1-D tensors in blocks.
-fn hold_encodings(trial: &Trial, ours: &BTreeMap<&str, &TensorFacts>, evidence: &mut Evidence) -> usize {
+fn hold_encodings(
+    trial: &Trial,
+    bound: bool,
+    ours: &BTreeMap<&str, &TensorFacts>,
+    evidence: &mut Evidence,
+) -> usize {
     let mut bad = 0;
     for (name, t) in ours {
-        if trial.subject.info().contract_names && trial.contract.dtype_byte(t.dtype).is_none() {
+        if bound && trial.contract.dtype_byte(t.dtype).is_none() {
             bad += 1;
             evidence.find(*name, format!("encoding {}: the contract has no byte for it", t.dtype));
         }
@@ -103,8 +109,8 @@ fn hold_encodings(trial: &Trial, ours: &BTreeMap<&str, &TensorFacts>, evidence: 
 }
 
 /// Holds stored names to the pattern, where the contract binds them; a name stored for several weights counts once.
-fn hold_names(trial: &Trial, ours: &BTreeMap<&str, &TensorFacts>, evidence: &mut Evidence) {
-    if !trial.subject.info().contract_names {
+fn hold_names(trial: &Trial, bound: bool, ours: &BTreeMap<&str, &TensorFacts>, evidence: &mut Evidence) {
+    if !bound {
         return;
     }
     let names: BTreeSet<&String> = ours.values().flat_map(|t| &t.stored).collect();
@@ -161,7 +167,7 @@ mod tests {
         let mut converted = FakeSubject::new("apr");
         converted.weights[1].0.stored = vec!["model.layers.0.self_attn.q_proj.weight".into()];
         fails(judge(&converted), "names_forbidden");
-        converted.info.contract_names = false;
+        converted.under_contract = false;
         passes(judge(&converted));
     }
 

@@ -4,7 +4,7 @@ use super::evidence::Bound;
 use super::{Evidence, Gate, Trial};
 use crate::playbook::{AgainstRule, GateInfo};
 use crate::record::{Judgement, Unable};
-use crate::subject::Answer;
+use crate::subject::{Answer, Injected};
 
 /// Faults injected into copies of the artifact, one at a time. Refuted by one fault that the reader accepts, or
 /// complains about without naming what is wrong. It proves the reader on this artifact, and no other reader.
@@ -29,33 +29,35 @@ impl Gate for ContractI3 {
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
         let faults = trial.subject.faults()?;
         // The control: a reader that refuses everything would refuse every fault too.
-        if let Some(complaint) = trial.subject.inject(None, trial.scratch)?.complaint {
+        if let Injected::Refused(complaint) = trial.subject.inject(None, trial.scratch)? {
             let what = format!("the unbroken copy is refused already: {complaint}");
             return Err(Unable::Refused(crate::Error::malformed(&trial.subject.info().path, what)));
         }
         let mut evidence = Evidence::new();
-        let (mut accepted, mut unnamed) = (0u64, 0u64);
+        let (mut tried, mut accepted, mut unnamed) = (0u64, 0u64, 0u64);
         for fault in &faults {
-            match trial.subject.inject(Some(fault), trial.scratch)?.complaint {
-                None => {
+            let injected = trial.subject.inject(Some(fault), trial.scratch)?;
+            tried += u64::from(!matches!(injected, Injected::Unsuited(_)));
+            match injected {
+                Injected::Accepted => {
                     accepted += 1;
                     evidence.find(
                         &fault.name,
                         format!("accepted in silence; an error about {} was due", fault.expect),
                     );
                 }
-                Some(complaint) if !names(&complaint, &fault.expect) => {
+                Injected::Refused(complaint) if !names(&complaint, &fault.expect) => {
                     unnamed += 1;
                     evidence
                         .find(&fault.name, format!("the error does not name {}: {complaint}", fault.expect));
                 }
-                Some(complaint) => evidence.tell(&format!("{}: {complaint}", fault.name)),
+                Injected::Refused(complaint) => evidence.tell(&format!("{}: {complaint}", fault.name)),
+                Injected::Unsuited(why) => evidence.tell(&format!("{}: not tried, {why}", fault.name)),
             }
         }
-        let n = faults.len() as u64;
         let source = format!("{} I-3", trial.contract.format_source());
-        evidence.hold("faults_accepted", accepted as f64, "faults", n, Bound::zero(source.clone()));
-        evidence.hold("faults_unnamed", unnamed as f64, "faults", n, Bound::zero(source));
+        evidence.hold("faults_accepted", accepted as f64, "faults", tried, Bound::zero(source.clone()));
+        evidence.hold("faults_unnamed", unnamed as f64, "faults", tried, Bound::zero(source));
         evidence.tell("this proves the built-in reader on this artifact");
         if let Some(law) = trial.contract.invariant(GATE_ID).filter(|_| accepted + unnamed > 0) {
             evidence.tell(&law.headline());

@@ -12,7 +12,7 @@ use crate::subject::Answer;
 pub struct OracleLogits;
 
 const PARAMS: &[Param] = &[Param {
-    name: "max_diff",
+    name: "max_logprob_diff",
     doc: "largest difference of a log-probability (nats) or a log-sum-exp from the recorded one",
     default: Some(ParamDefault::Number(1e-3)),
 }];
@@ -24,11 +24,11 @@ impl Gate for OracleLogits {
     }
 
     fn claim(&self) -> &'static str {
-        "Every recorded log-probability and log-sum-exp is reproduced within `max_diff`, every recorded token is best."
+        "Every recorded log-probability and log-sum-exp is reproduced within `max_logprob_diff`, every recorded token is best."
     }
 
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
-        let (limit, limit_source) = trial.settings.number("max_diff")?;
+        let (limit, limit_source) = trial.settings.number("max_logprob_diff")?;
         let (name, prompt) = trial.one_prompt()?;
         let (recorded, source) = trial.references.oracle_logits(name)?;
         let mut evidence = Evidence::new();
@@ -71,8 +71,8 @@ impl Gate for OracleLogits {
         }
         let steps = recorded.steps.len() as u64;
         evidence.hold("not_best", not_best as f64, "tokens", steps, Bound::zero(source.clone()));
-        evidence.hold("max_logprob_diff", worst_prob, "nats", n, Bound::at_most(limit, limit_source.clone()));
-        evidence.hold("max_logsumexp_diff", worst_sum, "nats", steps, Bound::at_most(limit, limit_source));
+        evidence.hold("logprob_diff", worst_prob, "nats", n, Bound::at_most(limit, limit_source.clone()));
+        evidence.hold("logsumexp_diff", worst_sum, "nats", steps, Bound::at_most(limit, limit_source));
         let own = u64::from(own_ids != recorded.prompt_ids);
         evidence.hold("prompt_ids_differ", own as f64, "", own_ids.len() as u64, Bound::zero(source));
         evidence.note("min_top1_gap", recorded.min_top1_gap, "", steps);
@@ -126,7 +126,7 @@ mod tests {
     fn numbers_that_moved_fail_before_a_token_does() {
         let mut off = FakeSubject::new("cpu");
         off.noise = 0.01;
-        let judged = fails(recorded().judge(&OracleLogits, &off, None), "max_logprob_diff");
+        let judged = fails(recorded().judge(&OracleLogits, &off, None), "logprob_diff");
         assert!(judged.findings[0].subject.starts_with("step 0, token"), "{:?}", judged.findings[0]);
     }
 

@@ -34,6 +34,8 @@ pub struct FakeSubject {
     pub faults: Vec<(FaultOffer, Option<String>)>,
     /// What the unbroken copy is refused with.
     pub control: Option<String>,
+    /// Whether the contract binds it.
+    pub under_contract: bool,
     /// What everything is refused with.
     pub refuses: Option<Unable>,
 }
@@ -54,10 +56,8 @@ impl FakeSubject {
             info: SubjectInfo {
                 model: "fake".into(),
                 artifact: artifact.into(),
-                format: None,
                 path: format!("{artifact}.bin"),
                 backend: "cpu".into(),
-                contract_names: true,
             },
             next: HashMap::from([(0, 1), (1, 2), (2, 3)]),
             gap: 8.0,
@@ -83,6 +83,7 @@ impl FakeSubject {
                 Some("dtype 99 is unknown".into()),
             )],
             control: None,
+            under_contract: true,
             refuses: None,
             vocabulary,
         }
@@ -100,6 +101,11 @@ impl FakeSubject {
 impl Subject for FakeSubject {
     fn info(&self) -> &SubjectInfo {
         &self.info
+    }
+
+    fn under_contract(&self) -> Answer<bool> {
+        self.willing()?;
+        Ok(self.under_contract)
     }
 
     fn encode(&self, text: &str, _add_special: bool) -> Answer<Vec<u32>> {
@@ -189,6 +195,6 @@ impl Subject for FakeSubject {
             None => self.control.clone(),
             Some(fault) => self.faults.iter().find(|(offer, _)| offer == fault).and_then(|(_, c)| c.clone()),
         };
-        Ok(Injected { complaint })
+        Ok(complaint.map_or(Injected::Accepted, Injected::Refused))
     }
 }

@@ -3,10 +3,15 @@
 //! A gate asks a [`Subject`] and gets an answer or an [`Unable`] that says whose fault it is: an artifact under test
 //! that cannot be read is refused, a reference that cannot be read is an error of the run.
 
+mod artifact;
 #[cfg(test)]
 pub mod fake;
+mod health;
+mod loaded;
+mod running;
 
-use crate::formats::FormatKind;
+pub use loaded::{Opened, Place, Role, open};
+
 use crate::record::Unable;
 use crate::tensor::{DType, Shape};
 use std::collections::BTreeMap;
@@ -20,6 +25,9 @@ pub type Answer<T> = Result<T, Unable>;
 pub trait Subject: Send + Sync {
     /// What it is, for messages.
     fn info(&self) -> &SubjectInfo;
+
+    /// Whether the contract's `tensor_naming` and `dtype_bytes` bind this file.
+    fn under_contract(&self) -> Answer<bool>;
 
     /// The ids of `text`; `add_special` adds what the model's rules put around a prompt.
     fn encode(&self, text: &str, add_special: bool) -> Answer<Vec<u32>>;
@@ -77,14 +85,10 @@ pub struct SubjectInfo {
     pub model: String,
     /// Artifact name in the playbook.
     pub artifact: String,
-    /// Its container, where it could be opened.
-    pub format: Option<FormatKind>,
-    /// Its path as shown.
+    /// Its path as shown, by which an outside runtime opens it too.
     pub path: String,
     /// The backend it runs on; empty for a gate that only reads files.
     pub backend: String,
-    /// Whether the contract's `tensor_naming` binds it: an APR file that imitates no other program's dialect.
-    pub contract_names: bool,
 }
 
 /// A greedy generation.
@@ -188,9 +192,13 @@ pub struct FaultOffer {
 
 /// What became of a copy that was (or, as the control, was not) broken.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Injected {
-    /// What reader or check complained about; `None` where the copy was accepted.
-    pub complaint: Option<String>,
+pub enum Injected {
+    /// Reader and check took it for sound.
+    Accepted,
+    /// Reader or check complained, in these words.
+    Refused(String),
+    /// This artifact has nothing that the fault could break.
+    Unsuited(String),
 }
 
 /// What an outside runtime answered.

@@ -1,0 +1,237 @@
+//! The real [`Subject`]: an artifact, perhaps on a backend, in the role that decides whose fault an error is.
+
+use super::artifact::{Artifact, tensor_facts, tokenizer_facts};
+use super::running::Running;
+use super::{
+    Answer, Checked, FaultOffer, Figure, Generated, Injected, LogitRows, SingleTokens, Subject, SubjectInfo,
+    TensorFacts, TokenizerFacts,
+};
+use crate::infer::EngineOptions;
+use crate::models::{Ffn, ModelConfig, NormKind, Position};
+use crate::record::Unable;
+use crate::{Kind, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opens the artifact at `place` at the first question; opening itself cannot fail.
+///
+/// An error of the file becomes [`Unable::Refused`] or [`Unable::Reference`], by the role.
+pub fn open(place: Place) -> Arc<dyn Subject> {
+    let role = place.role;
+    Opened::new(place).in_role(role)
+}
+
+/// An artifact, where it runs, and what it is there for.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Model name in the playbook.
+    pub model: String,
+    /// Artifact name in the playbook.
+    pub artifact: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The path as reports show it.
+    pub shown: String,
+    /// The backend; empty for the files alone.
+    pub backend: String,
+    /// Threads of the engine; no result depends on it.
+    pub threads: usize,
+    /// Under test, or the reference.
+    pub role: Role,
+}
+
+/// What a subject is in a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Under test: a file that cannot be read is refused, which is its verdict.
+    UnderTest,
+    /// What it is held against: a file that cannot be read is an error of the run.
+    Reference,
+}
+
+/// An artifact on its backend with everything it has answered so far, to be seen in either role.
+#[derive(Clone)]
+pub struct Opened {
+    info: SubjectInfo,
+    artifact: Arc<Artifact>,
+    running: Option<Arc<Running>>,
+}
+
+impl Opened {
+    /// The artifact at `place`, whatever its role there. Nothing is read yet.
+    pub fn new(place: Place) -> Opened {
+        let Place { model, artifact, path, shown, backend, threads, role: _ } = place;
+        let files = Arc::new(Artifact::new(path));
+        let running = (!backend.is_empty()).then(|| {
+            let options = EngineOptions { backend: backend.clone(), threads };
+            Arc::new(Running::new(Arc::clone(&files), options))
+        });
+        Opened { info: SubjectInfo { model, artifact, path: shown, backend }, artifact: files, running }
+    }
+
+    /// The subject that a case sees. Both roles share what was read and answered.
+    pub fn in_role(&self, role: Role) -> Arc<dyn Subject> {
+        Arc::new(Loaded { opened: self.clone(), role })
+    }
+}
+
+/// A view of shared, cached things; cheap to make for every case.
+struct Loaded {
+    opened: Opened,
+    role: Role,
+}
+
+impl Loaded {
+    fn files(&self) -> &Artifact {
+        &self.opened.artifact
+    }
+
+    fn engine(&self) -> Answer<&Running> {
+        self.opened.running.as_deref().ok_or_else(|| Unable::Failed {
+            kind: "usage".into(),
+            message: format!("{} runs on no backend in this case", self.opened.info.artifact),
+        })
+    }
+
+    /// Whose fault an error is.
+    fn blame<T>(&self, answer: Result<T>) -> Answer<T> {
+        answer.map_err(|error| {
+            let kind = match error.kind {
+                Kind::Io
+                | Kind::Malformed
+                | Kind::Unsupported
+                | Kind::Contract
+                | Kind::NonFinite
+                | Kind::Lossy => {
+                    return match self.role {
+                        Role::UnderTest => Unable::Refused(error),
+                        Role::Reference => Unable::Reference(error),
+                    };
+                }
+                Kind::Usage => "usage",
+                Kind::Environment => "environment",
+                Kind::Internal => "internal",
+            };
+            Unable::Failed { kind: kind.into(), message: error.to_string() }
+        })
+    }
+}
+
+impl Subject for Loaded {
+    fn info(&self) -> &SubjectInfo {
+        &self.opened.info
+    }
+
+    fn under_contract(&self) -> Answer<bool> {
+        self.blame(self.files().under_contract())
+    }
+
+    fn encode(&self, text: &str, add_special: bool) -> Answer<Vec<u32>> {
+        self.blame(self.files().tokenizer().and_then(|t| t.encode(text, add_special)))
+    }
+
+    fn decode(&self, ids: &[u32], skip_special: bool) -> Answer<String> {
+        self.blame(self.files().tokenizer().map(|t| t.decode(ids, skip_special)))
+    }
+
+    fn generate(&self, prompt: &str, tokens: usize) -> Answer<Arc<Generated>> {
+        let engine = self.engine()?;
+        self.blame(engine.generate(prompt, tokens))
+    }
+
+    fn logits(&self, ids: &[u32]) -> Answer<Arc<LogitRows>> {
+        let engine = self.engine()?;
+        self.blame(engine.logits(ids))
+    }
+
+    fn perplexity(&self, text: &str, ctx: usize) -> Answer<Figure> {
+        let engine = self.engine()?;
+        self.blame(engine.perplexity(text, ctx))
+    }
+
+    fn hyperparameters(&self) -> Answer<BTreeMap<String, String>> {
+        self.blame(self.files().model().map(|model| hyperparameters(&model.config)))
+    }
+
+    fn tensors(&self) -> Answer<Arc<Vec<TensorFacts>>> {
+        self.blame(self.files().tensors().map(|tensors| Arc::new(tensor_facts(&tensors))))
+    }
+
+    fn values(&self, canonical: &str) -> Answer<Vec<f32>> {
+        self.blame(self.files().values(canonical))
+    }
+
+    fn problems(&self) -> Answer<Arc<Checked>> {
+        self.blame(self.files().problems())
+    }
+
+    fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>> {
+        self.blame(self.files().tokenizer().map(|t| Arc::new(tokenizer_facts(t.spec()))))
+    }
+
+    fn single_tokens(&self) -> Answer<Arc<SingleTokens>> {
+        self.blame(self.files().single_tokens())
+    }
+
+    fn faults(&self) -> Answer<Vec<FaultOffer>> {
+        self.blame(self.files().faults())
+    }
+
+    fn inject(&self, fault: Option<&FaultOffer>, folder: &Path) -> Answer<Injected> {
+        self.blame(self.files().inject(fault, folder))
+    }
+}
+
+/// Every hyperparameter by name. Floats are written so that different ones read differently.
+fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
+    let ModelConfig {
+        family,
+        hidden_size,
+        n_layers,
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        intermediate_size,
+        vocab_size,
+        max_positions,
+        norm,
+        norm_eps,
+        position,
+        ffn,
+        tied_embeddings,
+        attn_scale,
+    } = config;
+    let norm = match norm {
+        NormKind::Rms => "rms",
+        NormKind::Layer => "layer",
+    };
+    let (position, theta, rope_dim) = match position {
+        Position::Rope { theta, dim } => ("rope", theta.to_string(), dim.to_string()),
+        Position::Learned => ("learned", "none".to_owned(), "none".to_owned()),
+    };
+    let ffn = match ffn {
+        Ffn::SiluGated => "silu gated",
+        Ffn::GeluTanh => "gelu tanh",
+    };
+    let rows = [
+        ("family", family.clone()),
+        ("hidden_size", hidden_size.to_string()),
+        ("n_layers", n_layers.to_string()),
+        ("n_heads", n_heads.to_string()),
+        ("n_kv_heads", n_kv_heads.to_string()),
+        ("head_dim", head_dim.to_string()),
+        ("intermediate_size", intermediate_size.to_string()),
+        ("vocab_size", vocab_size.to_string()),
+        ("max_positions", max_positions.to_string()),
+        ("norm", norm.to_owned()),
+        ("norm_eps", norm_eps.to_string()),
+        ("position", position.to_owned()),
+        ("rope_theta", theta),
+        ("rope_dim", rope_dim),
+        ("ffn", ffn.to_owned()),
+        ("tied_embeddings", tied_embeddings.to_string()),
+        ("attn_scale", attn_scale.to_string()),
+    ];
+    rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
