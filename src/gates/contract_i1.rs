@@ -6,7 +6,7 @@ use super::runtime_parity::largest_difference;
 use super::trial::usage;
 use super::{Evidence, Gate, Trial};
 use crate::contract::EXTENSION_FILE;
-use crate::playbook::{AgainstRule, GateInfo, Param};
+use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, Unable};
 use crate::stats::{argmax, count_mismatches, kl_divergence, top_two_gap};
 use crate::subject::{Answer, Subject};
@@ -28,7 +28,7 @@ const PARAMS: &[Param] = &[
     Param {
         name: "encoding",
         doc: "the coarsest encoding on the way, where it is not the artifact's own",
-        default: None,
+        default: Some(ParamDefault::DerivedWord),
     },
 ];
 

@@ -4,7 +4,7 @@ use super::evidence::{Bound, holds, number};
 use super::trial::usage;
 use super::{Evidence, Gate, Trial};
 use crate::contract::{EXTENSION_FILE, EncodingLaw, Scope, Tolerance};
-use crate::playbook::{AgainstRule, GateInfo, Param};
+use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, LimitOp, Unable};
 use crate::stats::{Noise, Statistics};
 use crate::subject::{Answer, TensorFacts};
@@ -18,7 +18,7 @@ pub struct ContractI4;
 const PARAMS: &[Param] = &[Param {
     name: "encoding",
     doc: "the coarsest encoding on the way, where it is not the tensor's own",
-    default: None,
+    default: Some(ParamDefault::DerivedWord),
 }];
 
 const GATE_ID: &str = "F-CONTRACT-I4-001";

@@ -17,7 +17,11 @@ use crate::subject::Answer;
 pub struct TokenParity;
 
 const PARAMS: &[Param] = &[
-    Param { name: "max_mismatches", doc: "most tokens that may differ from the oracle's", default: None },
+    Param {
+        name: "max_mismatches",
+        doc: "most tokens that may differ from the oracle's",
+        default: Some(ParamDefault::Required),
+    },
     Param {
         name: "counting",
         doc: "free_running: the artifact's own text; teacher_forced: next token after each of the oracle's prefixes",

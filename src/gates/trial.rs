@@ -87,7 +87,13 @@ impl Settings {
         }
         match self.default_of(name) {
             Some(ParamDefault::Number(n)) => Ok((n, "gate default".to_owned())),
-            Some(ParamDefault::Text(_) | ParamDefault::Choice(_)) | None => Err(self.missing(name)),
+            Some(
+                ParamDefault::Text(_)
+                | ParamDefault::Choice(_)
+                | ParamDefault::DerivedWord
+                | ParamDefault::Required,
+            )
+            | None => Err(self.missing(name)),
         }
     }
 
@@ -110,7 +116,9 @@ impl Settings {
         match self.default_of(name) {
             Some(ParamDefault::Text(word)) => Ok(word),
             Some(ParamDefault::Choice(words)) => words.first().copied().ok_or_else(|| self.missing(name)),
-            Some(ParamDefault::Number(_)) | None => Err(self.missing(name)),
+            Some(ParamDefault::Number(_) | ParamDefault::DerivedWord | ParamDefault::Required) | None => {
+                Err(self.missing(name))
+            }
         }
     }
 

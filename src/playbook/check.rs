@@ -185,7 +185,8 @@ impl<'a> Checker<'a> {
         let pattern = rules.get("propertyNames").and_then(|p| p.get("pattern")).and_then(Json::as_str);
         if pattern.is_some_and(|p| !matches(p, &key.value)) {
             let message = format!("`{}` cannot be a name", key.value);
-            let hint = "letters, digits, `.`, `_` and `-`, beginning with a letter or digit, 64 at most".to_owned();
+            let hint =
+                "letters, digits, `.`, `_` and `-`, beginning with a letter or digit, 64 at most".to_owned();
             self.gather.add(key.at, message, Some(hint));
         }
     }

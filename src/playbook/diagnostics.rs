@@ -3,10 +3,11 @@
 use super::located::At;
 use super::source::Source;
 use crate::error::{Error, Kind};
+use serde::Serialize;
 use std::fmt;
 
 /// One complaint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// Where; line 0 for the file as a whole.
     pub at: At,
@@ -88,21 +89,11 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+/// Nothing is lost: the error's text holds every complaint with its line.
 impl From<Diagnostics> for Error {
     fn from(diagnostics: Diagnostics) -> Error {
-        let first = &diagnostics.items[0]; // never empty
-        let mut what = printable(&first.message);
-        if diagnostics.items.len() > 1 {
-            what.push_str(&format!(" (and {} more)", diagnostics.items.len() - 1));
-        }
-        let mut error = Error::new(Kind::Usage, diagnostics.source.file(), what);
-        if first.at.line > 0 {
-            error = error.at(format!("line {}, column {}", first.at.line, first.at.column));
-        }
-        match &first.hint {
-            Some(hint) => error.hint(printable(hint)),
-            None => error,
-        }
+        let what = format!("not a valid playbook\n\n{diagnostics}");
+        Error::new(Kind::Usage, printable(diagnostics.source.file()), what)
     }
 }
 
@@ -209,6 +200,11 @@ mod tests {
         let all = gather.finish(()).expect_err("60 complaints");
         assert_eq!(all.count(), 60);
         assert!(all.to_string().contains("(10 more not shown)\n60 errors in p.yaml"));
-        assert_eq!(Error::from(all).to_string(), "p.yaml: line 1, column 1: wrong (and 59 more)");
+        let text = all.to_string();
+        let error = Error::from(all);
+        assert_eq!(
+            (error.kind, error.to_string()),
+            (Kind::Usage, format!("p.yaml: not a valid playbook\n\n{text}"))
+        );
     }
 }

@@ -18,7 +18,7 @@ pub struct FileSizes {
 }
 
 /// The text and the numbers in it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Explanation {
     /// For people.
     pub text: String,
@@ -138,7 +138,11 @@ fn limit(case: &Case, param: &Param) -> (String, String) {
         Some(ParamDefault::Number(n)) => n.to_string(),
         Some(ParamDefault::Text(t)) => t.to_owned(),
         Some(ParamDefault::Choice(words)) => words.first().copied().unwrap_or("").to_owned(),
-        None => return ("-".to_owned(), "from the contract or the model".to_owned()),
+        Some(ParamDefault::DerivedWord) | None => {
+            return ("-".to_owned(), "from the contract or the model".to_owned());
+        }
+        // The plan has refused a gate without it.
+        Some(ParamDefault::Required) => return ("-".to_owned(), "must be given".to_owned()),
     };
     (value, "gate default".to_owned())
 }
@@ -192,9 +196,10 @@ mod tests {
             &["token-parity (line 19): 18 cases"],
             &["backends cpu default"],
             &["max_mismatches 3 line 20: most differing tokens"],
-            &["max_mismatches 0 gate default: most differing tokens"],
+            &["tolerance 0.5 gate default: most that may differ"],
             &["counting teacher_forced line 20: which text is compared"],
-            &["expected_text - from the contract or the model: the whole text"],
+            &["ceiling - from the contract or the model: most"],
+            &["encoding - from the contract or the model: the coarsest"],
             &["timeout 90s the gate"],
             &["timeout 5m the policy"],
             &["against source gate default"],

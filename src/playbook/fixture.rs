@@ -6,14 +6,18 @@ use super::{AgainstRule, Case, Catalog, GateInfo, Param, ParamDefault, Playbook,
 pub(super) struct Shapes;
 
 const PARITY: &[Param] = &[
-    Param { name: "max_mismatches", doc: "most differing tokens", default: Some(ParamDefault::Number(0.0)) },
+    Param { name: "max_mismatches", doc: "most differing tokens", default: Some(ParamDefault::Required) },
     Param {
         name: "counting",
         doc: "which text is compared",
         default: Some(ParamDefault::Choice(&["free_running", "teacher_forced"])),
     },
-    Param { name: "expected_text", doc: "the whole text", default: None },
+    Param { name: "ceiling", doc: "most", default: None },
+    Param { name: "encoding", doc: "the coarsest", default: Some(ParamDefault::DerivedWord) },
 ];
+
+const OTHERS: &[Param] =
+    &[Param { name: "tolerance", doc: "most that may differ", default: Some(ParamDefault::Number(0.5)) }];
 
 impl Catalog for Shapes {
     fn gate(&self, id: &str) -> Option<GateInfo> {
@@ -25,7 +29,8 @@ impl Catalog for Shapes {
             "tensor-names" => ("tensor-names", false, false, AgainstRule::ArtifactOrSource),
             _ => return None,
         };
-        Some(GateInfo { id, per_prompt, needs_backend, against, params: PARITY })
+        let params = if id == "token-parity" { PARITY } else { OTHERS };
+        Some(GateInfo { id, per_prompt, needs_backend, against, params })
     }
 
     fn gate_ids(&self) -> Vec<&'static str> {

@@ -91,11 +91,12 @@ pub struct Param {
     pub name: &'static str,
     /// One line for `explain` and the schema.
     pub doc: &'static str,
-    /// Where the playbook is silent; `None` means it must be given (or comes from the contract or model).
+    /// Its type, and what holds where the playbook is silent; `None` is a number that then comes from the contract
+    /// or the model.
     pub default: Option<ParamDefault>,
 }
 
-/// A default of a [`Param`].
+/// The type of a [`Param`] and what holds where the playbook is silent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ParamDefault {
     /// A number.
@@ -104,6 +105,10 @@ pub enum ParamDefault {
     Text(&'static str),
     /// One of these words; the first is the default.
     Choice(&'static [&'static str]),
+    /// A word that then comes from the contract or the model.
+    DerivedWord,
+    /// A number that must be given.
+    Required,
 }
 
 /// One gate on one artifact on one backend for one prompt.

@@ -282,22 +282,34 @@ impl<'a> Planner<'a> {
                 self.gather.add(name.at, message, suggest::hint(&name.value, &known));
                 continue;
             };
-            match (&value.value, param.default) {
+            let wrong = match (&value.value, param.default) {
                 (ParamValue::Text(text), Some(ParamDefault::Choice(words)))
                     if !words.contains(&text.as_str()) =>
                 {
                     let message = format!("`{}`: unknown value `{text}`", name.value);
                     self.gather.add(value.at, message, suggest::hint(text, words));
+                    continue;
                 }
-                (ParamValue::Number(n), Some(ParamDefault::Text(_) | ParamDefault::Choice(_))) => {
-                    self.gather.add(value.at, format!("`{}`: expected a word, found {n}", name.value), None);
+                (
+                    ParamValue::Number(n),
+                    Some(ParamDefault::Text(_) | ParamDefault::Choice(_) | ParamDefault::DerivedWord),
+                ) => format!("expected a word, found {n}"),
+                (ParamValue::Text(text), Some(ParamDefault::Number(_) | ParamDefault::Required) | None) => {
+                    format!("expected a number, found `{text}`")
                 }
-                (ParamValue::Text(text), Some(ParamDefault::Number(_))) => {
-                    let message = format!("`{}`: expected a number, found `{text}`", name.value);
-                    self.gather.add(value.at, message, None);
-                }
-                (ParamValue::Number(_), Some(ParamDefault::Number(_)) | None)
-                | (ParamValue::Text(_), Some(ParamDefault::Text(_) | ParamDefault::Choice(_)) | None) => {}
+                (ParamValue::Number(_), Some(ParamDefault::Number(_) | ParamDefault::Required) | None)
+                | (
+                    ParamValue::Text(_),
+                    Some(ParamDefault::Text(_) | ParamDefault::Choice(_) | ParamDefault::DerivedWord),
+                ) => continue,
+            };
+            self.gather.add(value.at, format!("`{}`: {wrong}", name.value), None);
+        }
+        for param in info.params.iter().filter(|p| p.default == Some(ParamDefault::Required)) {
+            if gate.limits.get(param.name).is_none() {
+                let message = format!("the gate `{}` needs the limit `{}`", info.id, param.name);
+                let hint = format!("add `limits: {{{}: …}}`: {}", param.name, param.doc);
+                self.gather.add(gate.gate.at, message, Some(hint));
             }
         }
     }
@@ -457,6 +469,9 @@ files/round-trip/real/apr-int4/cpu";
             ("max_mismatches: 3", "max_mismatch: 3", "the gate `token-parity` has no limit `max_mismatch`"),
             ("max_mismatches: 3", "max_mismatches: few", "`max_mismatches`: expected a number, found `few`"),
             ("teacher_forced", "teacher_forcd", "`counting`: unknown value `teacher_forcd`"),
+            ("max_mismatches: 3, ", "", "the gate `token-parity` needs the limit `max_mismatches`"),
+            ("counting: teacher_forced", "ceiling: nine", "`ceiling`: expected a number, found `nine`"),
+            ("counting: teacher_forced", "encoding: 8", "`encoding`: expected a word, found 8"),
             ("teacher_forced", "7", "`counting`: expected a word, found 7"),
             ("from: apr-int8", "from: gguf", "`gguf` is made from itself"),
             ("from: apr-int8", "from: nowhere", "unknown artifact `nowhere`"),

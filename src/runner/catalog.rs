@@ -18,4 +18,9 @@ impl playbook::Catalog for Catalog {
     fn backend_names(&self) -> Vec<&'static str> {
         engine::backend_names()
     }
+
+    fn reads_text(&self, gate: &str) -> bool {
+        // Only a gate that scores a text has a context to score it in.
+        gates::find(gate).is_some_and(|gate| gate.info().params.iter().any(|p| p.name == "ctx"))
+    }
 }
