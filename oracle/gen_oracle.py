@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["torch>=2.6", "transformers>=5.1", "tokenizers>=0.22", "safetensors>=0.5", "huggingface_hub>=1.0"]
+# dependencies = ["torch>=2.6", "transformers>=5.1", "tokenizers>=0.22", "safetensors>=0.5", "huggingface_hub>=1.0", "gguf>=0.17", "accelerate>=1.0"]
 # ///
 """Record what HF transformers says in float32: the oracle that every format and backend is compared with.
 
@@ -13,6 +13,10 @@ For each prompt in oracle/prompts it writes
   oracle/<slug>/<prompt>.logits.json  the prompt's ids, and for every step the log-sum-exp of the logits and the 20 best
                                       natural-log probabilities
 and for the tiny models oracle/<slug>/score.logits.json, the log-probability of each next token of a held-out text.
+
+The models that `make pull` takes from packages are GGUF files: transformers dequantises them, and that is the float32
+model. They are recorded where the file is there, and `score_long` scores the ids recorded before: llama.cpp's, because
+transformers reads one pre-tokenizer of these files in another way.
 """
 
 import argparse
@@ -30,6 +34,10 @@ REGISTRY = {
     "tiny-llama": "oracle/models/tiny-llama",
     "tiny-qwen2": "oracle/models/tiny-qwen2",
     "tiny-gpt2": "oracle/models/tiny-gpt2",
+}
+GGUF = {
+    "smollm2-135m-instruct": "models/smollm2-135m-instruct/smollm2-135m-instruct-q4_1.gguf",
+    "qwen2.5-coder-0.5b-instruct": "models/qwen2.5-coder-0.5b-instruct/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
 }
 NEW_TOKENS, TOP, SCORED = 32, 20, 512
 
@@ -68,10 +76,10 @@ def fetch(name):
         raise RuntimeError(f"{name} is neither on the Hugging Face hub as seen from here nor in the local cache: {reason}") from None
 
 
-def sha256(folder):
-    """Of model.safetensors, or of all shards in order of their names."""
+def sha256(paths):
+    """Of the files one after the other."""
     digest = hashlib.sha256()
-    for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
+    for path in paths:
         with open(path, "rb") as f:
             for block in iter(lambda: f.read(1 << 20), b""):
                 digest.update(block)
@@ -79,16 +87,23 @@ def sha256(folder):
 
 
 def record(slug, out):
-    name = REGISTRY[slug]
-    folder = fetch(name)
+    name = REGISTRY.get(slug) or GGUF[slug]
+    if slug in GGUF:
+        folder, file = os.path.split(os.path.join(HERE, "..", name))
+        weight_files, source = [os.path.join(folder, file)], {"gguf_file": file}
+        if not os.path.exists(weight_files[0]):
+            raise RuntimeError(f"{name} is not there; make pull gets it")
+    else:
+        folder = fetch(name)
+        weight_files, source = sorted(glob.glob(os.path.join(folder, "*.safetensors"))), {}
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(min(2, os.cpu_count() or 1))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    weights = sha256(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **source)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **source).eval()
+    weights = sha256(weight_files)
     os.makedirs(os.path.join(out, slug), exist_ok=True)
     for path in sorted(glob.glob(os.path.join(HERE, "prompts", "*.txt"))):
         prompt_file = os.path.basename(path)
@@ -123,29 +138,46 @@ def record(slug, out):
             ],
         })
         print(f"{slug}: {prompt_file}: {new.numel()} tokens, smallest gap {gap:.3f}", flush=True)
+    score = lambda ids: following(model, torch.tensor([ids]))
     if slug.startswith("tiny-"):
         with open(os.path.join(HERE, "text", "tiny.txt"), encoding="utf-8") as f:
-            ids = tokenizer(f.read(), return_tensors="pt", verbose=False).input_ids[:, :SCORED]
-        with torch.no_grad():
-            logprobs = torch.log_softmax(model(ids).logits[0].double(), -1)
-        following = logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0]
-        nll = -following.mean().item()
-        write_steps(os.path.join(out, slug, "score.logits.json"), {
-            "model_slug": slug, "text_file": "tiny.txt", "weights_sha256": weights, "prompt_ids": ids[0].tolist(),
-            "next_logprob": [round(v, 7) for v in following.tolist()], "mean_nll": round(nll, 7), "tokens_scored": following.numel(),
-        })
-        print(f"{slug}: tiny.txt: mean negative log-likelihood {nll:.4f} over {following.numel()} tokens", flush=True)
+            ids = tokenizer(f.read(), verbose=False).input_ids[:SCORED]
+        write_score(os.path.join(out, slug, "score.logits.json"), slug, weights, ids, score(ids))
+    recorded = os.path.join(HERE, slug, "score_long.logits.json")
+    if os.path.exists(recorded):
+        with open(recorded, encoding="utf-8") as f:
+            ids = json.load(f)["prompt_ids"]
+        write_score(os.path.join(out, slug, "score_long.logits.json"), slug, weights, ids, score(ids))
+
+
+def following(model, ids):
+    """The natural-log probability of every token after the first."""
+    import torch
+
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(ids).logits[0].double(), -1)
+    return logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0].tolist()
+
+
+def write_score(path, slug, weights, ids, logprobs):
+    nll = -sum(logprobs) / len(logprobs)
+    write_steps(path, {
+        "model_slug": slug, "weights_sha256": weights, "prompt_ids": ids, "next_logprob": [round(v, 7) for v in logprobs],
+        "mean_nll": round(nll, 7), "tokens_scored": len(logprobs),
+    })
+    print(f"{slug}: {os.path.basename(path)}: mean negative log-likelihood {nll:.4f} over {len(logprobs)} tokens", flush=True)
 
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = args.add_mutually_exclusive_group(required=True)
-    which.add_argument("--all", action="store_true", help="every model of the registry")
-    which.add_argument("--model", choices=list(REGISTRY), metavar="SLUG", help="one of " + ", ".join(REGISTRY))
+    which.add_argument("--all", action="store_true", help="every model of the registry, and the pulled GGUF models that are there")
+    which.add_argument("--model", choices=[*REGISTRY, *GGUF], metavar="SLUG", help="one of " + ", ".join([*REGISTRY, *GGUF]))
     args.add_argument("--out", default=HERE, help="folder for <slug>/<prompt>.json (default: oracle)")
     a = args.parse_args()
     failed = []
-    for slug in REGISTRY if a.all else [a.model]:
+    pulled = [slug for slug, path in GGUF.items() if os.path.exists(os.path.join(HERE, "..", path))]
+    for slug in [*REGISTRY, *pulled] if a.all else [a.model]:
         try:
             record(slug, a.out)
         except (RuntimeError, OSError) as e:

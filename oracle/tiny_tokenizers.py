@@ -6,6 +6,7 @@ neighbours whose union has the best score, leftmost first), written out to prove
 """
 
 import json
+import re
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -17,7 +18,7 @@ SPACE = "▁"
 BLANKS = [SPACE * 2, SPACE * 4, SPACE * 8, SPACE * 16]
 
 
-def byte_level(vocab_size, split, normalizer, specials, text):
+def byte_level(vocab_size, split, normalizer, specials, pieces):
     """Byte-level BPE; the special tokens get the ids after the learnt ones, as in GPT-2 and Qwen2."""
     tok = Tokenizer(models.BPE())
     if normalizer:
@@ -25,7 +26,7 @@ def byte_level(vocab_size, split, normalizer, specials, text):
     tok.pre_tokenizer = split
     tok.decoder = decoders.ByteLevel()
     tok.train_from_iterator(
-        text.splitlines(keepends=True),
+        pieces,
         trainers.BpeTrainer(vocab_size=vocab_size - len(specials), show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())),
     )
     tok.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
@@ -33,7 +34,7 @@ def byte_level(vocab_size, split, normalizer, specials, text):
 
 
 def gpt2(text, vocab_size=1024):
-    return byte_level(vocab_size, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True), None, ["<|endoftext|>"], text)
+    return byte_level(vocab_size, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True), None, ["<|endoftext|>"], text.splitlines(keepends=True))
 
 
 def qwen2(text, vocab_size=1003):
@@ -41,7 +42,10 @@ def qwen2(text, vocab_size=1003):
         pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])
-    return byte_level(vocab_size, split, normalizers.NFC(), ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], text)
+    # Qwen2 splits marks together with the line break after them. A token such as `):` + line break would make a prompt that
+    # ends in `):` unlike any text that was learnt, so line breaks are learnt apart.
+    pieces = re.findall(r"[^\n]+|\n+", text)
+    return byte_level(vocab_size, split, normalizers.NFC(), ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pieces)
 
 
 def llama(text, vocab_size=1024):
