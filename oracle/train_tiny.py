@@ -31,7 +31,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 THREADS = 1
 CONTEXT = 512
 TOKENIZER_SEED, TRAIN_SEED, WEIGHT_SEED = 1, 2, 3
-STEPS, BATCH, LEARNING_RATE, WARMUP, WEIGHT_DECAY = 2000, 2, 3e-3, 100, 0.1
+BATCH, LEARNING_RATE, WARMUP, WEIGHT_DECAY = 2, 3e-3, 100, 0.1
+STEPS = {"tiny-llama": 2000, "tiny-qwen2": 1200, "tiny-gpt2": 2000}
 
 LLAMA = dict(
     architectures=["LlamaForCausalLM"], attention_bias=False, attention_dropout=0.0, bos_token_id=1, eos_token_id=2, head_dim=32, hidden_act="silu",
@@ -92,13 +93,13 @@ class Batches:
         return rows[:, :-1], rows[:, 1:]
 
 
-def learning_rate(step):
+def learning_rate(step, steps):
     if step < WARMUP:
         return LEARNING_RATE * (step + 1) / WARMUP
-    return LEARNING_RATE * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP))))
+    return LEARNING_RATE * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (steps - WARMUP))))
 
 
-def train(slug, out):
+def train(slug, out, steps):
     config, config_class, model_class, make_tokenizer, stored, generation = MODELS[slug]
     folder = os.path.join(out, slug)
     os.makedirs(folder, exist_ok=True)
@@ -127,9 +128,9 @@ def train(slug, out):
     )
     batches, start, mean = Batches(tok, slug), time.time(), None
     model.train()
-    for step in range(STEPS):
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
+            group["lr"] = learning_rate(step, steps)
         x, y = batches.next()
         logits = model(x, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
@@ -138,7 +139,7 @@ def train(slug, out):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=False)
         optimizer.step()
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-        if step % 100 == 0 or step == STEPS - 1:
+        if step % 100 == 0 or step == steps - 1:
             print(f"{slug}: step {step} loss {mean:.4f}, {time.time() - start:.0f} s", flush=True)
 
     tied = config["tie_word_embeddings"]
@@ -154,11 +155,8 @@ def main():
     args.add_argument("--out", default=os.path.join(HERE, "models"), help="folder for the model folders")
     args.add_argument("--steps", type=int, help="fewer steps, to try the script out")
     a = args.parse_args()
-    if a.steps:
-        global STEPS
-        STEPS = a.steps
     for slug in MODELS if a.all else [a.model]:
-        train(slug, a.out)
+        train(slug, a.out, a.steps or STEPS[slug])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Strings on which tokenizers part ways. Lines that begin with special tokens are the matter of their own unit tests.
@@ -61,3 +62,11 @@ def first_difference(ours, theirs):
         return ""
     at = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
     return f"differ at {at}: ours {ours[at:at + 4]}, theirs {theirs[at:at + 4]} (lengths {len(ours)}, {len(theirs)})"
+
+
+def end(main):
+    """Run a check and leave with its exit code; what keeps it from measuring is one line, and a failure."""
+    try:
+        sys.exit(main())
+    except (RuntimeError, OSError, ValueError) as e:
+        sys.exit(f"error: {e}")

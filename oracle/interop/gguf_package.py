@@ -11,12 +11,11 @@ With --reference the values are compared with another file's, row by row: the sa
 """
 
 import argparse
-import sys
 
 import gguf
 import numpy as np
 
-from checks import Table, runner
+from checks import Table, end, runner
 
 
 def values(tensor):
@@ -64,4 +63,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

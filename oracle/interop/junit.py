@@ -12,13 +12,12 @@ below as a table, from which the XML schema is made.
 """
 
 import argparse
-import sys
 import xml.etree.ElementTree as ElementTree
 
 from junitparser import JUnitXml
 from lxml import etree
 
-from checks import Table
+from checks import Table, end
 
 TIME = r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]{0,3})?"
 # element: (children in any order and number, attributes; `!` is required, `#` is a time). Without children: text.
@@ -97,4 +96,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -13,13 +13,12 @@ import argparse
 import json
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 
-from checks import HARD, Table, first_difference, prompts, runner
+from checks import HARD, Table, end, first_difference, prompts, runner
 
 
 class Server:
@@ -87,4 +86,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -14,14 +14,13 @@
 import argparse
 import json
 import os
-import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from checks import DECOMPOSED, HARD, Table, first_difference, prompts, runner
+from checks import DECOMPOSED, HARD, Table, end, first_difference, prompts, runner
 
 
 def main():
@@ -58,4 +57,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)
