@@ -54,7 +54,8 @@ fn layer(module: &str) -> Option<u8> {
 }
 
 fn module_of(path: &Path) -> String {
-    let first = path.components().next().expect("a file has a name").as_os_str().to_string_lossy().into_owned();
+    let first =
+        path.components().next().expect("a file has a name").as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 

@@ -56,6 +56,14 @@ pub fn canonical_tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>
     Ok(bind_sound(checkpoint)?.tensors)
 }
 
+/// The switches of a checkpoint whose family is known; its tensors need not be sound.
+///
+/// # Errors
+/// As [`family_of`], and where a setting cannot be read.
+pub fn config(checkpoint: &Checkpoint) -> Result<ModelConfig> {
+    Ok(bind::bind(checkpoint)?.0.config)
+}
+
 /// The switches in which decoders differ, and their sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {

@@ -4,8 +4,8 @@
 //! is used again by the next run exactly as long as nothing changed.
 
 use super::digest;
-use crate::convert::{self, AprDialect, ConvertOptions, NameDialect};
-use crate::formats::{self, FormatKind};
+use crate::convert::{self, ConvertOptions, NameDialect};
+use crate::formats::{self, AprDialect, FormatKind};
 use crate::playbook::{Artifact, Dialect, Format, Model, Names, Origin, Playbook, Quantize};
 use crate::record::Unable;
 use crate::subject::Answer;
@@ -69,7 +69,8 @@ impl<'a> Workshop<'a> {
         if artifact == SOURCE {
             return self.source(model, of_model);
         }
-        let of_artifact = self.playbook.artifacts.get(artifact).ok_or_else(|| unknown("artifact", artifact))?;
+        let of_artifact =
+            self.playbook.artifacts.get(artifact).ok_or_else(|| unknown("artifact", artifact))?;
         match of_artifact.origin() {
             None => Err(unknown("origin of artifact", artifact)),
             Some(Origin::Source) => self.place(model, SOURCE),
@@ -87,7 +88,11 @@ impl<'a> Workshop<'a> {
             let at = format!("{}:{}", self.playbook.source.file(), model.source.at.line);
             let error = Error::new(Kind::Io, path.display().to_string(), "there is no such file or folder")
                 .hint(format!("model `{name}` names it at {at}; `make pull` gets the real models"));
-            return Err(if model.optional { Unable::Missing(error.to_string()) } else { Unable::Reference(error) });
+            return Err(if model.optional {
+                Unable::Missing(error.to_string())
+            } else {
+                Unable::Reference(error)
+            });
         }
         let key = digest::of_path(&path).map_err(Unable::Reference)?;
         if let Some(claim) = &model.family {
@@ -113,7 +118,14 @@ impl<'a> Workshop<'a> {
         Ok(Place { path, key })
     }
 
-    fn convert(&self, model: &str, name: &str, artifact: &Artifact, base: &Place, format: Format) -> Answer<Place> {
+    fn convert(
+        &self,
+        model: &str,
+        name: &str,
+        artifact: &Artifact,
+        base: &Place,
+        format: Format,
+    ) -> Answer<Place> {
         let options = options(artifact, format);
         let key = digest::of_text(&format!("{} {options:?} {}", base.key, self.program));
         let folder = self.folder.join(model);
@@ -125,7 +137,8 @@ impl<'a> Workshop<'a> {
         // 64 bits of the digest: enough to tell the versions of one artifact apart.
         let path = folder.join(format!("{name}-{}{ending}", &key[..16]));
         if !path.exists() {
-            let failed = |error: Error| Unable::Failed { kind: "conversion".into(), message: error.to_string() };
+            let failed =
+                |error: Error| Unable::Failed { kind: "conversion".into(), message: error.to_string() };
             fs::create_dir_all(&folder).map_err(|error| failed(Error::io(&folder, &error)))?;
             remove_older(&folder, name, &path);
             convert::convert(&base.path, &path, &options).map_err(failed)?;

@@ -97,9 +97,13 @@ fn settle(answer: Answer<Judgement>, optional: bool) -> Judgement {
         Err(Unable::Reference(error)) if optional && error.kind == Kind::Io => {
             Verdict::Skip { reason: error.to_string() }
         }
-        Err(Unable::Reference(error)) => Verdict::Error { kind: "reference".into(), message: error.to_string() },
+        Err(Unable::Reference(error)) => {
+            Verdict::Error { kind: "reference".into(), message: error.to_string() }
+        }
         Err(Unable::Vacuous(message)) => Verdict::Error { kind: "vacuous".into(), message },
-        Err(Unable::Failed { kind, message: reason }) if optional && kind == "missing" => Verdict::Skip { reason },
+        Err(Unable::Failed { kind, message: reason }) if optional && kind == "missing" => {
+            Verdict::Skip { reason }
+        }
         Err(Unable::Failed { kind, message }) => Verdict::Error { kind, message },
     };
     Judgement { verdict, measurements: Vec::new(), findings: Vec::new(), detail: String::new() }
@@ -107,13 +111,16 @@ fn settle(answer: Answer<Judgement>, optional: bool) -> Judgement {
 
 /// A pass without a measurement of at least one thing against a limit is no pass, whatever its gate says.
 fn broken_law(judged: &Judgement) -> Option<Verdict> {
-    let error = |kind: &str, message: &str| Some(Verdict::Error { kind: kind.into(), message: message.into() });
+    let error =
+        |kind: &str, message: &str| Some(Verdict::Error { kind: kind.into(), message: message.into() });
     let measured = |m: &Measurement| m.n > 0 && m.limit.is_some();
     match &judged.verdict {
         Verdict::Pass if !judged.measurements.first().is_some_and(measured) => {
             error("vacuous", "the gate passed without measuring anything against a limit")
         }
-        Verdict::Skip { .. } | Verdict::Error { .. } => error("internal", "a gate may not skip or err by judgement"),
+        Verdict::Skip { .. } | Verdict::Error { .. } => {
+            error("internal", "a gate may not skip or err by judgement")
+        }
         Verdict::Pass | Verdict::Fail { .. } | Verdict::Inconclusive { .. } => None,
     }
 }
@@ -123,11 +130,13 @@ fn expect_failure(record: &mut CaseRecord, reason: &str) {
     let detail = match &record.verdict {
         Verdict::Fail { message, .. } => {
             let measured = format!("failed as expected: {message}");
-            let detail = if record.detail.is_empty() { measured } else { format!("{measured}\n{}", record.detail) };
+            let detail =
+                if record.detail.is_empty() { measured } else { format!("{measured}\n{}", record.detail) };
             Some((Verdict::Pass, detail))
         }
         Verdict::Pass => {
-            let message = format!("it passed though it is expected to fail ({reason}); remove `expect: fail`");
+            let message =
+                format!("it passed though it is expected to fail ({reason}); remove `expect: fail`");
             Some((Verdict::Fail { kind: "unexpected-pass".into(), message }, record.detail.clone()))
         }
         Verdict::Inconclusive { .. } | Verdict::Skip { .. } | Verdict::Error { .. } => None,
@@ -186,7 +195,8 @@ mod tests {
 
     fn judged(verdict: Verdict, n: u64) -> Answer<Judgement> {
         let limit = Some(Limit { op: LimitOp::AtMost, value: 1.0, source: "test".into() });
-        let measurements = vec![Measurement { metric: "m".into(), value: 0.0, unit: String::new(), n, limit }];
+        let measurements =
+            vec![Measurement { metric: "m".into(), value: 0.0, unit: String::new(), n, limit }];
         Ok(Judgement { verdict, measurements, findings: Vec::new(), detail: String::new() })
     }
 
@@ -230,14 +240,18 @@ mod tests {
         assert_eq!(expected.verdict, Verdict::Pass);
         assert_eq!(expected.expected_failure.as_deref(), Some("known"));
         assert!(expected.detail.contains("measured 2 limit 1"), "{}", expected.detail);
-        assert_eq!(kind_of(verdict_of(&case(Some("known"), false), judged(Verdict::Pass, 1))), "unexpected-pass");
+        assert_eq!(
+            kind_of(verdict_of(&case(Some("known"), false), judged(Verdict::Pass, 1))),
+            "unexpected-pass"
+        );
         let late = || unanswered("timeout", "10 s".into());
         assert_eq!(kind_of(verdict_of(&case(Some("known"), false), late())), "timeout");
     }
 
     #[test]
     fn a_refused_artifact_is_a_failure_with_a_command_that_repeats_it() {
-        let record = record(&case(None, false), "p.yaml", refused(Error::malformed("x.gguf", "cut short")), 0.5);
+        let record =
+            record(&case(None, false), "p.yaml", refused(Error::malformed("x.gguf", "cut short")), 0.5);
         assert_eq!(kind_of(record.verdict), "refused");
         assert_eq!(record.reproduce, "apr-qa-runner run p.yaml --case 'suite/canary/m/a/cpu/two words'");
     }

@@ -44,5 +44,6 @@ impl EvidenceLog {
 /// Reports that cannot be written are the environment's fault: exit code 3.
 pub fn not_writable(path: &Path, error: &std::io::Error) -> Error {
     let what = format!("cannot be written: {error}");
-    Error::new(Kind::Environment, path.display().to_string(), what).hint("give a writable folder with --report-dir")
+    Error::new(Kind::Environment, path.display().to_string(), what)
+        .hint("give a writable folder with --report-dir")
 }

@@ -45,7 +45,9 @@ pub fn run<T: Send + 'static>(
         match receiver.recv_timeout(TICK) {
             Ok(Ok(value)) => return Ended::Returned(value),
             Ok(Err(place)) => return Ended::Panicked(place),
-            Err(RecvTimeoutError::Disconnected) => return Ended::Panicked("the case's thread vanished".into()),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ended::Panicked("the case's thread vanished".into());
+            }
             Err(RecvTimeoutError::Timeout) => {}
         }
         if interrupt.signal().is_some() {

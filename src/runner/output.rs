@@ -34,7 +34,13 @@ impl Destinations {
     ///
     /// # Errors
     /// [`Kind::Environment`] with the first path that cannot be written.
-    pub fn write(&self, playbook: &Playbook, folder: &Path, record: &RunRecord, options: &RenderOptions) -> Result<()> {
+    pub fn write(
+        &self,
+        playbook: &Playbook,
+        folder: &Path,
+        record: &RunRecord,
+        options: &RenderOptions,
+    ) -> Result<()> {
         for report in REPORTS {
             let bytes = report.render(record, options);
             write_atomically(&folder.join(report.file_name()), &bytes)?;

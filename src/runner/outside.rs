@@ -57,12 +57,21 @@ impl Outside {
         ended.unwrap_or_else(|_| Err(self.late()))
     }
 
-    async fn run_to_end(&self, command: &[String], model: &str, prompt: &str, tokens: usize) -> Answer<OutsideText> {
+    async fn run_to_end(
+        &self,
+        command: &[String],
+        model: &str,
+        prompt: &str,
+        tokens: usize,
+    ) -> Answer<OutsideText> {
         let fill = |word: &String| {
-            word.replace("{model}", model).replace("{tokens}", &tokens.to_string()).replace("{prompt}", prompt)
+            word.replace("{model}", model)
+                .replace("{tokens}", &tokens.to_string())
+                .replace("{prompt}", prompt)
         };
         let words: Vec<String> = command.iter().map(fill).collect();
-        let (program, arguments) = words.split_first().ok_or_else(|| self.failed("usage", "an empty command"))?;
+        let (program, arguments) =
+            words.split_first().ok_or_else(|| self.failed("usage", "an empty command"))?;
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -77,7 +86,8 @@ impl Outside {
             let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
             return Err(self.failed("crash", format!("`{program}` ended with {}: {last}", output.status)));
         }
-        let text = String::from_utf8(output.stdout).map_err(|_| self.failed("io", "its output is not UTF-8"))?;
+        let text =
+            String::from_utf8(output.stdout).map_err(|_| self.failed("io", "its output is not UTF-8"))?;
         Ok(OutsideText { text, tokens: None })
     }
 
@@ -90,7 +100,8 @@ impl Outside {
             "cache_prompt": false,
             "return_tokens": true,
         });
-        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(self.limit)).build().into();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(self.limit)).build().into();
         let answer = agent.post(url).send_json(&body).map_err(|error| match error {
             ureq::Error::Timeout(_) => self.late(),
             ureq::Error::StatusCode(code) => self.failed("io", format!("{url} answered with status {code}")),
@@ -100,8 +111,12 @@ impl Outside {
             }
             error => self.failed("io", error),
         })?;
-        let json: Json = answer.into_body().read_json().map_err(|error| self.failed("io", format!("its JSON: {error}")))?;
-        let text = json["content"].as_str().ok_or_else(|| self.failed("io", "the answer has no text `content`"))?;
+        let json: Json = answer
+            .into_body()
+            .read_json()
+            .map_err(|error| self.failed("io", format!("its JSON: {error}")))?;
+        let text =
+            json["content"].as_str().ok_or_else(|| self.failed("io", "the answer has no text `content`"))?;
         let ids = json["tokens"].as_array().filter(|ids| !ids.is_empty());
         let id = |id: &Json| id.as_u64().and_then(|id| u32::try_from(id).ok());
         Ok(OutsideText { text: text.to_owned(), tokens: ids.and_then(|ids| ids.iter().map(id).collect()) })

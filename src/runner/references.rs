@@ -42,7 +42,8 @@ impl ModelReferences {
 
     fn read_text(&self) -> Answer<Arc<str>> {
         let path = self.text.as_deref().ok_or_else(|| self.not_named("text"))?;
-        let text = std::fs::read_to_string(path).map_err(|error| Unable::Reference(Error::io(path, &error)))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Unable::Reference(Error::io(path, &error)))?;
         Ok(text.into())
     }
 }
@@ -57,7 +58,10 @@ impl References for ModelReferences {
     fn oracle_logits(&self, prompt: &str) -> Answer<(Arc<OracleLogits>, String)> {
         let folder = self.oracle_folder()?;
         let logits = oracle::load_logits(folder, prompt).map_err(Unable::Reference)?;
-        Ok((Arc::new(logits), oracle::path(folder, prompt).with_extension("logits.json").display().to_string()))
+        Ok((
+            Arc::new(logits),
+            oracle::path(folder, prompt).with_extension("logits.json").display().to_string(),
+        ))
     }
 
     fn text(&self) -> Answer<(Arc<str>, String)> {

@@ -21,9 +21,8 @@ pub struct Planned {
 pub fn resolve(path: &Path, filter: &Filter) -> Result<Planned> {
     let bytes = read_playbook(path)?;
     let mut playbook = playbook::parse_bytes(&path.display().to_string(), &bytes)?;
-    playbook.read_prompts(&mut |file| {
-        std::fs::read_to_string(file).map_err(|error| Error::io(file, &error))
-    })?;
+    playbook
+        .read_prompts(&mut |file| std::fs::read_to_string(file).map_err(|error| Error::io(file, &error)))?;
     let cases = filter.select(playbook::plan(&playbook, &Catalog)?)?;
     Ok(Planned { playbook, cases })
 }

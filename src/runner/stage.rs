@@ -6,7 +6,7 @@ use crate::engine;
 use crate::gates;
 use crate::playbook::{AgainstRule, Case, Playbook};
 use crate::record::Unable;
-use crate::subject::{self, Answer, OutsideRuntime, Role, Subject};
+use crate::subject::{Answer, Opened, OutsideRuntime, Place, Role, Subject};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,23 +31,23 @@ pub struct Stage<'a> {
     playbook: &'a Playbook,
     workshop: Workshop<'a>,
     threads: usize,
-    open: HashMap<Part, Arc<dyn Subject>>,
+    open: HashMap<Part, Opened>,
     uses: HashMap<Part, usize>,
 }
 
-/// One subject in one role.
+/// One artifact on one backend, whatever its role in a case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Part {
     model: String,
     artifact: String,
     backend: String,
-    role: Role,
 }
 
 /// What a case compares with, by name.
 enum Against {
     Nothing,
-    Part(Part),
+    /// A part, and the role it has here.
+    Part(Part, Role),
     Runtime(String),
 }
 
@@ -68,10 +68,10 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Why a side cannot take part.
     pub fn cast(&mut self, case: &Case) -> Answer<Cast> {
-        let subject = self.subject(under_test(case))?;
+        let subject = self.subject(under_test(case), Role::UnderTest)?;
         let against = match against(case) {
             Against::Nothing => None,
-            Against::Part(part) => Some(Opponent::Subject(self.subject(part)?)),
+            Against::Part(part, role) => Some(Opponent::Subject(self.subject(part, role)?)),
             Against::Runtime(name) => Some(Opponent::Runtime(self.runtime(case, &name)?)),
         };
         Ok(Cast { subject, against })
@@ -100,21 +100,22 @@ impl<'a> Stage<'a> {
         &self.workshop
     }
 
-    fn subject(&mut self, part: Part) -> Answer<Arc<dyn Subject>> {
+    fn subject(&mut self, part: Part, role: Role) -> Answer<Arc<dyn Subject>> {
         if let Some(open) = self.open.get(&part) {
-            return Ok(Arc::clone(open));
+            return Ok(open.in_role(role));
         }
         let place = self.workshop.place(&part.model, &part.artifact)?;
-        let subject = subject::open(subject::Place {
+        let opened = Opened::new(Place {
             model: part.model.clone(),
             artifact: part.artifact.clone(),
             shown: place.path.display().to_string(),
             path: place.path,
             backend: part.backend.clone(),
             threads: self.threads,
-            role: part.role,
+            role,
         });
-        self.open.insert(part, Arc::clone(&subject));
+        let subject = opened.in_role(role);
+        self.open.insert(part, opened);
         Ok(subject)
     }
 
@@ -128,25 +129,20 @@ impl<'a> Stage<'a> {
 }
 
 fn under_test(case: &Case) -> Part {
-    Part {
-        model: case.model.clone(),
-        artifact: case.artifact.clone(),
-        backend: case.backend.clone(),
-        role: Role::UnderTest,
-    }
+    Part { model: case.model.clone(), artifact: case.artifact.clone(), backend: case.backend.clone() }
 }
 
 fn against(case: &Case) -> Against {
     let rule = gates::find(&case.gate).map_or(AgainstRule::None, |gate| gate.info().against);
     let other = |artifact: &str| {
-        Against::Part(Part { artifact: artifact.to_owned(), role: Role::Reference, ..under_test(case) })
+        Against::Part(Part { artifact: artifact.to_owned(), ..under_test(case) }, Role::Reference)
     };
     match (rule, case.against.as_deref()) {
         (AgainstRule::None, _) => Against::Nothing,
         (AgainstRule::ArtifactOrSource, name) => other(name.unwrap_or(SOURCE)),
         (AgainstRule::Artifact, Some(name)) => other(name),
         (AgainstRule::BackendOrRuntime, Some(name)) if engine::backend_names().contains(&name) => {
-            Against::Part(Part { backend: name.to_owned(), ..under_test(case) })
+            Against::Part(Part { backend: name.to_owned(), ..under_test(case) }, Role::UnderTest)
         }
         (AgainstRule::BackendOrRuntime, Some(name)) => Against::Runtime(name.to_owned()),
         (AgainstRule::Artifact | AgainstRule::BackendOrRuntime, None) => Against::Nothing,
@@ -155,7 +151,7 @@ fn against(case: &Case) -> Against {
 
 fn parts(case: &Case) -> Vec<Part> {
     let mut parts = vec![under_test(case)];
-    if let Against::Part(part) = against(case)
+    if let Against::Part(part, _) = against(case)
         && part != parts[0]
     {
         parts.push(part);

@@ -1,0 +1,60 @@
+//! Opening a MODEL argument, once for all subcommands that run one.
+
+use crate::formats::{self, Checkpoint};
+use crate::infer::{EngineOptions, LoadedModel};
+use crate::models;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Kind, Result};
+use std::path::{Path, PathBuf};
+
+/// A model and how to run it.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// HF model folder, GGUF or APR file.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// How to run a model.
+#[derive(clap::Args)]
+pub struct EngineArgs {
+    /// Backend to compute on.
+    #[arg(long, default_value = "cpu", value_name = "NAME")]
+    pub backend: String,
+    /// Worker threads; 0 takes what the machine offers. No result depends on it.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+}
+
+/// An opened model, ready to run.
+pub struct Opened {
+    pub checkpoint: Checkpoint,
+    pub tokenizer: Tokenizer,
+    pub loaded: LoadedModel,
+}
+
+/// Opens the files, the tokenizer and the engine.
+pub fn open(path: &Path, engine: &EngineArgs) -> Result<Opened> {
+    let checkpoint = formats::open(path)?;
+    let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
+    let model = models::open(&checkpoint)?;
+    let loaded = LoadedModel::load(&model, &options(engine))?;
+    Ok(Opened { checkpoint, tokenizer, loaded })
+}
+
+/// Engine options of these arguments.
+pub fn options(engine: &EngineArgs) -> EngineOptions {
+    let available = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if engine.threads == 0 { available() } else { engine.threads };
+    EngineOptions { backend: engine.backend.clone(), threads }
+}
+
+/// Reads a text file that a flag names.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+    String::from_utf8(bytes).map_err(|e| {
+        Error::new(Kind::Malformed, path.display().to_string(), "not UTF-8 text")
+            .at(format!("byte {}", e.utf8_error().valid_up_to()))
+    })
+}

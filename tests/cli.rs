@@ -1,0 +1,287 @@
+//! The command line as users meet it: output fields, streams, exit codes.
+
+use serde_json::Value as Json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn tiny(slug: &str) -> PathBuf {
+    repository().join("oracle/models").join(slug)
+}
+
+fn runner(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_apr-qa-runner"))
+        .args(arguments)
+        .env_remove("GITHUB_ACTIONS")
+        .env_remove("GITHUB_STEP_SUMMARY")
+        .env_remove("GITHUB_OUTPUT")
+        .output()
+        .expect("the binary was built with the tests")
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("the runner was not killed")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs, requires exit code 0, and parses stdout.
+fn json(arguments: &[&str]) -> Json {
+    let output = runner(arguments);
+    assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).expect("stdout is one JSON value")
+}
+
+fn ids(value: &Json) -> Vec<u64> {
+    value.as_array().expect("an array of ids").iter().map(|id| id.as_u64().expect("an id")).collect()
+}
+
+/// A playbook over tiny-llama with the given artifacts and suites, in a folder of its own.
+fn playbook(folder: &Path, artifacts: &str, suites: &str) -> PathBuf {
+    let model = shown(&tiny("tiny-llama")).to_owned();
+    let oracle = shown(&repository().join("oracle/tiny-llama")).to_owned();
+    let text = format!(
+        "# yaml-language-server: $schema=playbook.schema.json\nversion: 1\nname: case\nmodels:\n  tiny:\n    \
+         source: {model}\n    oracle: {oracle}\nprompts:\n  completion: {{ text: \"The capital of France is\" }}\n\
+         artifacts:\n{artifacts}\nsuites:\n{suites}\nreport: {{ dir: reports }}\n"
+    );
+    let path = folder.join("case.yaml");
+    fs::write(&path, text).expect("the test folder is writable");
+    path
+}
+
+#[test]
+fn generate_gives_the_recorded_tokens_in_the_documented_fields() {
+    let oracle = fs::read(repository().join("oracle/tiny-llama/completion.json")).expect("a recorded oracle");
+    let oracle: Json = serde_json::from_slice(&oracle).expect("JSON");
+    let model = tiny("tiny-llama");
+    let made = json(&[
+        "generate",
+        shown(&model),
+        "-p",
+        "The capital of France is",
+        "-n",
+        "32",
+        "--logprobs",
+        "3",
+        "--json",
+    ]);
+    assert_eq!(ids(&made["tokens"]), ids(&oracle["tokens"]));
+    assert_eq!(made["text"], oracle["text"]);
+    let steps = made["logprobs"].as_array().expect("a list of steps");
+    assert_eq!(steps.len(), 32);
+    assert_eq!(steps[0]["top"].as_array().expect("pairs").len(), 3);
+    assert_eq!(steps[0]["top"][0][0], made["tokens"][0], "greedy takes the most likely token");
+    assert!(!ids(&made["prompt_tokens"]).is_empty());
+
+    let streamed = runner(&["generate", shown(&model), "-p", "The capital of France is", "-n", "32"]);
+    let text = String::from_utf8(streamed.stdout).expect("UTF-8");
+    assert_eq!(text.trim_end_matches('\n'), oracle["text"].as_str().expect("text").trim_end_matches('\n'));
+}
+
+#[test]
+fn a_seed_decides_a_sample() {
+    let model = tiny("tiny-qwen2");
+    let sample = |seed: &str| {
+        let arguments = [
+            "generate",
+            shown(&model),
+            "-p",
+            "Hello",
+            "-n",
+            "24",
+            "--temperature",
+            "1.5",
+            "--seed",
+            seed,
+            "--json",
+        ];
+        ids(&json(&arguments)["tokens"])
+    };
+    assert_eq!(sample("7"), sample("7"));
+    let others: Vec<_> = ["8", "9", "10"].iter().map(|s| sample(s)).collect();
+    assert!(others.iter().any(|o| *o != sample("7")), "four seeds, one text");
+}
+
+#[test]
+fn tokenize_and_decode_are_inverse() {
+    for slug in ["tiny-llama", "tiny-qwen2", "tiny-gpt2"] {
+        let model = tiny(slug);
+        let text = "def f(x):\n    return x + 12  # naïve 你好";
+        let made = json(&["tokenize", shown(&model), "--text", text, "--no-special", "--json"]);
+        let list: Vec<String> = ids(&made["ids"]).iter().map(u64::to_string).collect();
+        assert_eq!(made["tokens"].as_array().expect("pieces").len(), list.len());
+        let back = json(&["tokenize", shown(&model), "--decode", &list.join(","), "--json"]);
+        assert_eq!(back["text"], text, "{slug}");
+    }
+    let wrong = runner(&["tokenize", shown(&tiny("tiny-gpt2")), "--decode", "5,99999999"]);
+    assert_eq!(code(&wrong), 2);
+    assert!(stderr(&wrong).contains("99999999"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn perplexity_counts_by_the_documented_rule() {
+    let model = tiny("tiny-gpt2");
+    let text = repository().join("oracle/text/tiny.txt");
+    let made = json(&["perplexity", shown(&model), "--text-file", shown(&text), "--ctx", "128", "--json"]);
+    let tokens = json(&["tokenize", shown(&model), "--text-file", shown(&text), "--json"]);
+    let chunks = ids(&tokens["ids"]).len() / 128;
+    // Each chunk of 128 tokens scores the tokens after its 64th.
+    assert_eq!(made["tokens_scored"].as_u64().expect("a count"), chunks as u64 * 63);
+    let (ppl, nll) =
+        (made["perplexity"].as_f64().expect("a number"), made["mean_nll"].as_f64().expect("a number"));
+    assert!((ppl.ln() - nll).abs() < 1e-9 && ppl > 1.0);
+    let long = runner(&["perplexity", shown(&model), "--text-file", shown(&text), "--ctx", "0"]);
+    assert_ne!(code(&long), 0, "the text is longer than the context");
+    assert!(stderr(&long).contains("token"), "{}", stderr(&long));
+}
+
+#[test]
+fn the_contracts_own_commands_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let original = tiny("tiny-qwen2");
+    let converted = folder.path().join("model.apr");
+    let made = runner(&["convert", shown(&original), shown(&converted), "--quantize", "int8"]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+
+    let diff = json(&["rosetta", "diff-tensors", shown(&original), shown(&converted), "--json"]);
+    assert_eq!(diff["layout_mismatches"], 0);
+    assert_eq!(diff["missing_in_a"], 0);
+    assert_eq!(diff["missing_in_b"], 0);
+    assert!(diff["tensors_compared"].as_u64().expect("a count") > 20);
+
+    let check = json(&["check", shown(&converted), "--json"]);
+    assert_eq!(check["all_passed"], true);
+
+    let stats = json(&["rosetta", "validate-stats", shown(&original), shown(&converted), "--json"]);
+    assert_eq!(stats["passed"], true);
+    assert_eq!(stats["anomalies"], 0);
+    assert!(stats["total_tensors"].as_u64().expect("a count") > 20);
+
+    let arguments = [
+        "rosetta",
+        "compare-inference",
+        shown(&original),
+        shown(&converted),
+        "--prompt",
+        "Hello",
+        "--max-tokens",
+        "1",
+        "--json",
+    ];
+    let same = json(&arguments);
+    assert_eq!(same["passed"], true);
+    assert_eq!(same["total_tokens"], 1);
+
+    let inspect = json(&["inspect", shown(&converted), "--json"]);
+    assert_eq!(inspect["format"], "apr");
+    assert_eq!(inspect["architecture"], "qwen2");
+    assert_eq!(inspect["checksum_valid"], true);
+    let tensors = json(&["tensors", shown(&converted), "--stats", "--filter", "*.q_proj.weight", "--json"]);
+    assert_eq!(tensors["tensors"][0]["dtype"], "Q8_0");
+    assert!(tensors["tensors"][0]["std"].as_f64().expect("a number") > 0.0);
+}
+
+#[test]
+fn what_cannot_be_opened_is_one_clear_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let garbage = folder.path().join("garbage.gguf");
+    fs::write(&garbage, b"these are no model weights").expect("writable");
+    let missing = folder.path().join("missing.gguf");
+    for (path, expected) in [(&garbage, 1), (&missing, 3)] {
+        for verb in ["inspect", "tensors", "check"] {
+            let output = runner(&[verb, shown(path)]);
+            assert_eq!(code(&output), expected, "{verb}: {}", stderr(&output));
+            let message = stderr(&output);
+            assert!(message.starts_with("error: ") && message.contains(shown(path)), "{message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_passes_exits_0_and_leaves_every_report() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let suites = "  canary:\n    - gate: canary\n  structure:\n    - gate: weights-check\n";
+    let path = playbook(folder.path(), "  apr-int8: { from: source, format: apr, quantize: int8 }", suites);
+    let junit = folder.path().join("elsewhere.xml");
+    let output = runner(&[shown(&path), "--report-junit", shown(&junit), "--no-progress"]);
+    assert_eq!(code(&output), 0, "{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
+    let xml = fs::read_to_string(&junit).expect("the JUnit report");
+    assert!(
+        xml.contains("<testsuites") && xml.contains("tests=\"2\"") && xml.contains("failures=\"0\""),
+        "{xml}"
+    );
+    let evidence = fs::read_to_string(folder.path().join("reports/evidence.jsonl")).expect("the evidence");
+    for line in evidence.lines() {
+        let _: Json = serde_json::from_str(line).expect("every line is JSON");
+    }
+    assert!(fs::read_to_string(folder.path().join("reports/report.md")).expect("Markdown").contains("case"));
+}
+
+#[test]
+fn exit_codes_tell_failure_usage_environment_and_emptiness_apart() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broken = folder.path().join("broken.gguf");
+    fs::write(&broken, b"GGUF but not really").expect("writable");
+    let vendor = format!("  vendor: {{ file: {} }}", shown(&broken));
+
+    let path = playbook(folder.path(), &vendor, "  structure:\n    - gate: weights-check\n");
+    let refused = runner(&[shown(&path), "--no-progress"]);
+    assert_eq!(code(&refused), 1, "{}", stderr(&refused));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("refused"));
+
+    let selected_nothing = runner(&[shown(&path), "--gate", "canary", "--no-progress"]);
+    assert!([2, 6].contains(&code(&selected_nothing)), "{}", stderr(&selected_nothing));
+
+    let path = playbook(folder.path(), &vendor, "  structure:\n    - gate: weigths-check\n");
+    let misspelt = runner(&[shown(&path)]);
+    assert_eq!(code(&misspelt), 2);
+    assert!(stderr(&misspelt).contains("weights-check"), "suggests the gate: {}", stderr(&misspelt));
+
+    let text = fs::read_to_string(&path).expect("readable").replace("weigths", "weights");
+    let text = text.replace("source: ", "source: /nowhere");
+    fs::write(&path, text).expect("writable");
+    let no_reference = runner(&[shown(&path), "--no-progress"]);
+    assert_eq!(code(&no_reference), 3, "{}", stderr(&no_reference));
+}
+
+#[test]
+fn validate_list_and_explain_need_no_model() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let suites = "  canary:\n    - gate: canary\n";
+    let path = playbook(folder.path(), "  apr-int8: { from: source, format: apr, quantize: int8 }", suites);
+    let text = fs::read_to_string(&path).expect("readable").replace("/oracle/models/", "/not-there/");
+    fs::write(&path, text).expect("writable");
+    let validated = json(&["validate", shown(&path), "--json"]);
+    assert_eq!(validated["cases"], 1);
+    assert_eq!(code(&runner(&["list", shown(&path)])), 0);
+    let explained = runner(&["explain", shown(&path)]);
+    assert_eq!(code(&explained), 0, "{}", stderr(&explained));
+}
+
+#[test]
+fn completions_and_the_schema_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = runner(&["completions", shell]);
+        assert_eq!(code(&output), 0);
+        assert!(String::from_utf8_lossy(&output.stdout).contains("rosetta"), "{shell}");
+    }
+    let schema = runner(&["schema"]);
+    let committed =
+        fs::read(repository().join("playbooks/playbook.schema.json")).expect("the committed schema");
+    assert!(
+        schema.stdout == committed,
+        "playbooks/playbook.schema.json is out of date: run `apr-qa-runner schema`"
+    );
+}
