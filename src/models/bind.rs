@@ -60,6 +60,16 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.tensor, self.index) {
+            (Some(tensor), Some(index)) => write!(f, "`{tensor}`[{index}]: {}", self.what),
+            (Some(tensor), None) => write!(f, "`{tensor}`: {}", self.what),
+            (None, _) => f.write_str(&self.what),
+        }
+    }
+}
+
 /// Binds, or fails with the first problem and the number of others.
 pub(crate) fn bind_sound(checkpoint: &Checkpoint) -> Result<Bound> {
     let (bound, problems) = bind(checkpoint)?;

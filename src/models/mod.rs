@@ -8,6 +8,7 @@
 mod apr_keys;
 mod bind;
 mod canonical;
+mod check;
 mod family;
 mod fields;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use bind::Problem;
 pub(crate) use bind::{Bound, bind_sound};
 pub use canonical::CanonicalTensor;
 pub(crate) use canonical::rows_of;
+pub use check::{CheckReport, Stage, StageStatus, check};
 pub use family::{Biases, FAMILIES, Family, Settings, family_of};
 pub use fields::{GgufFields, JsonFields};
 pub use names::Naming;
