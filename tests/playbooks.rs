@@ -3,6 +3,7 @@
 //! playbooks of the project obey it.
 
 use apr_qa_runner::playbook::{self, AgainstRule, Catalog, GateInfo, Param, ParamDefault};
+use apr_qa_runner::{engine, gates};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,23 @@ impl Catalog for TwoGates {
 
     fn backend_names(&self) -> Vec<&'static str> {
         vec!["reference", "cpu"]
+    }
+}
+
+/// The program's own gates and backends.
+struct Real;
+
+impl Catalog for Real {
+    fn gate(&self, id: &str) -> Option<GateInfo> {
+        gates::find(id).map(|gate| gate.info())
+    }
+
+    fn gate_ids(&self) -> Vec<&'static str> {
+        gates::GATES.iter().map(|gate| gate.info().id).collect()
+    }
+
+    fn backend_names(&self) -> Vec<&'static str> {
+        engine::backend_names()
     }
 }
 
@@ -78,21 +96,31 @@ fn the_json_schema_is_the_generated_one() {
     golden(&root().join("playbooks/playbook.schema.json"), playbook::json_schema().as_bytes());
 }
 
+/// Each playbook of the project names the schema on its first line, obeys it, and expands into cases.
 #[test]
-fn the_projects_playbooks_obey_the_schema() {
+fn the_projects_playbooks_are_valid() {
     let schema: serde_json::Value = serde_json::from_str(&playbook::json_schema()).expect("a JSON text");
     let validator = jsonschema::validator_for(&schema).expect("a valid JSON Schema");
-    for path in files("playbooks", "yaml") {
+    let all = files("playbooks", "yaml");
+    assert!(!all.is_empty(), "no playbook found");
+    for path in all {
+        let shown = path.display().to_string();
         let text = fs::read_to_string(&path).expect("a UTF-8 file");
         let first = text.lines().next().unwrap_or("");
-        assert_eq!(first, "# yaml-language-server: $schema=playbook.schema.json", "{}", path.display());
-        if let Err(error) = playbook::parse(&path.display().to_string(), &text) {
-            panic!("{error}");
-        }
-        let json: serde_json::Value = serde_yaml::from_str(&text).expect("parsed above");
+        assert_eq!(first, "# yaml-language-server: $schema=playbook.schema.json", "{shown}");
+        let json: serde_json::Value = serde_yaml::from_str(&text).expect("a YAML text");
         let faults: Vec<String> =
             validator.iter_errors(&json).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(faults.is_empty(), "{}: {faults:?}", path.display());
+        assert!(faults.is_empty(), "{shown}: {faults:?}");
+        let read = |p: &Path| fs::read_to_string(p).map_err(|e| apr_qa_runner::Error::io(p, &e));
+        let planned = playbook::parse(&shown, &text).and_then(|mut playbook| {
+            playbook.read_prompts(&mut |p| read(p))?;
+            playbook::plan(&playbook, &Real)
+        });
+        match planned {
+            Ok(cases) => assert!(!cases.is_empty(), "{shown}"),
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

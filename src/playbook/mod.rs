@@ -38,6 +38,7 @@ pub use schema::{
 };
 pub use schema_json::json_schema;
 pub use source::Source;
+pub use tree::LARGEST_FILE;
 
 use std::collections::BTreeMap;
 

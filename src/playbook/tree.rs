@@ -41,8 +41,8 @@ pub(super) fn decode<T: DeserializeOwned>(source: &Source) -> Result<T, Diagnost
     serde_yaml::from_str_with_options(source.text(), limits()).map_err(|e| complaint(source, &e))
 }
 
-/// Largest file, in bytes.
-const LARGEST_FILE: usize = 1 << 20;
+/// The largest playbook that is read, in bytes; who reads the file need not read more than one byte beyond.
+pub const LARGEST_FILE: usize = 1 << 20;
 /// Deepest nesting; a playbook needs seven.
 const DEEPEST: usize = 24;
 /// Most nodes, aliases replayed.
