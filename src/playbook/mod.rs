@@ -20,6 +20,7 @@ mod references;
 mod scalars;
 mod schema;
 mod schema_json;
+mod settings;
 mod source;
 mod suggest;
 mod tree;

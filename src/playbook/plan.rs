@@ -6,8 +6,8 @@
 use super::diagnostics::{Diagnostics, Gather};
 use super::located::{At, Located};
 use super::names::Names;
-use super::schema::{Artifact, DEFAULT_TOKENS, Expect, GateUse, Origin, ParamValue, Playbook};
-use super::{AgainstRule, Case, Catalog, GateInfo, ParamDefault, suggest};
+use super::schema::{Artifact, DEFAULT_TOKENS, Expect, GateUse, Origin, Playbook};
+use super::{AgainstRule, Case, Catalog, GateInfo, suggest};
 use std::collections::{BTreeMap, HashMap};
 
 /// Expands the playbook into cases with unique ids, in a fixed order: suite, gate, model, artifact, backend,
@@ -63,8 +63,7 @@ impl<'a> Planner<'a> {
             let hint = suggest::hint(&gate.gate.value, &self.catalog.gate_ids());
             return self.gather.add(gate.gate.at, format!("unknown gate `{}`", gate.gate.value), hint);
         };
-        self.limits(gate, &info);
-        self.expectation(gate);
+        super::settings::check(gate, &info, &mut self.gather);
         // Expand even after a complaint about limits: all complaints of a gate at once.
         let Some(selection) = self.selection(gate, &info) else { return };
         let before = self.cases.len();
@@ -273,64 +272,6 @@ impl<'a> Planner<'a> {
     fn optional_against(&self, name: &str) -> bool {
         self.optional_artifact(name) || self.playbook.runtimes.get(name).is_some_and(|r| r.optional)
     }
-
-    fn limits(&mut self, gate: &GateUse, info: &GateInfo) {
-        let known: Vec<&str> = info.params.iter().map(|p| p.name).collect();
-        for (name, value) in gate.limits.iter() {
-            let Some(param) = info.params.iter().find(|p| p.name == name.value) else {
-                let message = format!("the gate `{}` has no limit `{}`", info.id, name.value);
-                self.gather.add(name.at, message, suggest::hint(&name.value, &known));
-                continue;
-            };
-            let wrong = match (&value.value, param.default) {
-                (ParamValue::Text(text), Some(ParamDefault::Choice(words)))
-                    if !words.contains(&text.as_str()) =>
-                {
-                    let message = format!("`{}`: unknown value `{text}`", name.value);
-                    self.gather.add(value.at, message, suggest::hint(text, words));
-                    continue;
-                }
-                (
-                    ParamValue::Number(n),
-                    Some(ParamDefault::Text(_) | ParamDefault::Choice(_) | ParamDefault::DerivedWord),
-                ) => format!("expected a word, found {n}"),
-                (ParamValue::Text(text), Some(ParamDefault::Number(_) | ParamDefault::Required) | None) => {
-                    format!("expected a number, found `{text}`")
-                }
-                (ParamValue::Number(_), Some(ParamDefault::Number(_) | ParamDefault::Required) | None)
-                | (
-                    ParamValue::Text(_),
-                    Some(ParamDefault::Text(_) | ParamDefault::Choice(_) | ParamDefault::DerivedWord),
-                ) => continue,
-            };
-            self.gather.add(value.at, format!("`{}`: {wrong}", name.value), None);
-        }
-        for param in info.params.iter().filter(|p| p.default == Some(ParamDefault::Required)) {
-            if gate.limits.get(param.name).is_none() {
-                let message = format!("the gate `{}` needs the limit `{}`", info.id, param.name);
-                let hint = format!("add `limits: {{{}: …}}`: {}", param.name, param.doc);
-                self.gather.add(gate.gate.at, message, Some(hint));
-            }
-        }
-    }
-
-    fn expectation(&mut self, gate: &GateUse) {
-        match (&gate.expect, &gate.reason) {
-            (Some(expect), None) if expect.value == Expect::Fail => {
-                let hint = Some("add `reason:`, so that a known weakness is stated".to_owned());
-                self.gather.add(expect.at, "`expect: fail` needs a reason", hint);
-            }
-            (expect, Some(reason)) if expect.as_ref().is_none_or(|e| e.value == Expect::Pass) => {
-                let hint = Some("add `expect: fail` or leave `reason` out".to_owned());
-                self.gather.add(
-                    reason.at,
-                    "`reason` explains an expected failure, and none is expected",
-                    hint,
-                );
-            }
-            (Some(_), _) | (None, _) => {}
-        }
-    }
 }
 
 /// The name that always means the model's source.
@@ -376,7 +317,7 @@ fn case_id(
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{self, PLAYBOOK, Shapes};
-    use super::super::parse;
+    use super::super::{ParamValue, parse};
     use super::*;
 
     fn ids() -> Vec<String> {
