@@ -148,10 +148,8 @@ mod tests {
         SubjectInfo {
             model: "m".into(),
             artifact: "a".into(),
-            format: None,
             path: "models/m.gguf".into(),
             backend: "cpu".into(),
-            contract_names: false,
         }
     }
 
