@@ -132,7 +132,7 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
     let mut draft = Draft {
         object: head.object,
         appendix: String::new(),
-        data: vec![data],
+        data: Vec::from([data]),
         extra: Vec::new(),
         declared: None,
         weight_map,
@@ -308,8 +308,8 @@ fn broken_config(src: &Path, dst: &Path) -> Result<()> {
 
 fn truncated(src: &Path, dst: &Path) -> Result<()> {
     draft(src, dst, |d| {
-        let whole = d.data[0].clone();
-        d.data = vec![whole.start..whole.start + whole.len() / 2];
+        let whole = &mut d.data[0];
+        whole.end = whole.start + whole.len() / 2;
         Ok(())
     })
 }
