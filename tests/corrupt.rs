@@ -64,7 +64,7 @@ fn parse(sample: &Sample, what: &str, bytes: &[u8]) -> Result<Checkpoint, Error>
         FormatKind::Gguf => formats::gguf::parse(held, path),
         FormatKind::Apr => formats::apr::parse(held, path),
         FormatKind::HfFolder => {
-            let part = formats::safetensors::parse(&held, path)?;
+            let part = formats::safetensors::parse(held, path)?;
             let side = formats::Container::Hf(Default::default());
             Checkpoint::new(path.to_owned(), side, vec![path.to_owned()], part.tensors)
         }

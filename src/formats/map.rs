@@ -23,8 +23,8 @@ pub(super) fn map_file(path: &Path) -> Result<Bytes> {
     // SAFETY: the map is read-only and private to us. What Rust cannot rule out is another process that
     // writes to or truncates the file while it is mapped: changed bytes would be seen as changed weights,
     // and a truncated page as SIGBUS. Every writer of this crate replaces files by rename, which leaves the
-    // mapped inode alone; a model that something else rewrites in place while it is under test is outside
-    // what a memory map (ours as llama.cpp's) can promise, and README says so.
+    // mapped inode alone. A model that something else rewrites in place while it is under test is outside
+    // what a memory map can promise, here as in every runner that maps its models.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, &e))?;
     Ok(Bytes::from_mmap(map))
 }

@@ -53,6 +53,16 @@ const ENCODED: &[(DType, &str)] = &[
     ),
 ];
 
+/// [`ramp`] as one flat tensor, as `apr convert` of aprender 0.72.3 encodes it.
+const APRENDER: &[(DType, &str)] = &[
+    (DType::AprQ4, "923491b3e6284a6c8eb3d5f7395b8da2c4e6ab19284a7d9fb3d5173a6c8ea2d4f6395b7d"),
+    (
+        DType::AprQ8,
+        "0402813c8518ad40d467fc9124b94be073089d30c457ec7f14a93cd063f88d20b547dc6f\
+         00ff00ff01000100ff01ff0100ff00ff01000100ff00ff01000100ff01ff0100",
+    ),
+];
+
 /// 64 values from -1.94 to 2.0 in mixed order, the second half a hundred times smaller.
 fn ramp() -> Vec<f32> {
     (0..64)
@@ -87,9 +97,39 @@ fn inline_blocks_decode_as_ggml_does() {
 }
 
 #[test]
-fn inline_rows_encode_as_ggml_does() {
-    for (dtype, expected) in ENCODED {
+fn inline_rows_encode_as_ggml_and_aprender_do() {
+    for (dtype, expected) in ENCODED.iter().chain(APRENDER) {
         assert_eq!(from_f32(*dtype, &[2, 32].into(), &ramp()).unwrap(), unhex(expected), "{dtype}");
+    }
+}
+
+/// Half a step where a step fits both signs, a whole one where the larger side has one more, plus the
+/// rounding of the stored scale (2^-11 of the value).
+#[test]
+fn what_comes_back_is_within_a_step() {
+    let mut state = 1u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    for round in 0..200 {
+        let scale = 10f32.powi(round % 9 - 4);
+        let values: Vec<f32> = (0..32).map(|_| random() * scale).collect();
+        let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (dtype, steps) in [
+            (DType::Q8_0, 0.5 / 127.0),
+            (DType::Q4_0, 1.0 / 8.0),
+            (DType::AprQ4, 0.5 / 7.0),
+            (DType::AprQ8, 0.5 / 127.0),
+        ] {
+            let bytes = Bytes::from_vec(from_f32(dtype, &[32].into(), &values).unwrap());
+            let back = to_f32(&Tensor { dtype, shape: [32].into(), bytes }).unwrap();
+            // The last term is the coarser step of a scale below the smallest normal half.
+            let bound = largest * (steps + 1.0 / 2048.0 + 1e-6) + 128.0 * 2f32.powi(-25);
+            for (x, y) in values.iter().zip(&back) {
+                assert!((x - y).abs() <= bound, "{dtype}: {x} came back as {y}, bound {bound}");
+            }
+        }
     }
 }
 

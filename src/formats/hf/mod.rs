@@ -56,7 +56,7 @@ impl Format for Hf {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let Safetensors { metadata, tensors } = safetensors::parse(&file, path)?;
+        let Safetensors { metadata, tensors } = safetensors::parse(file, path)?;
         let side = HfFolder { weights_metadata: metadata, ..side_files(folder)? };
         Checkpoint::new(path.to_owned(), Container::Hf(side), vec![path.to_owned()], tensors)
     }
@@ -73,7 +73,7 @@ pub fn open_folder(path: &Path) -> Result<Checkpoint> {
     let single = path.join(WEIGHTS);
     let index = path.join(INDEX);
     let (files, parsed): (Vec<PathBuf>, Vec<Safetensors>) = if single.exists() {
-        let parsed = safetensors::parse(&map::map_file(&single)?, &single)?;
+        let parsed = safetensors::parse(map::map_file(&single)?, &single)?;
         (vec![single], vec![parsed])
     } else if index.exists() {
         shards::open(path, &index)?

@@ -16,7 +16,7 @@ pub(super) fn open(folder: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Saf
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for shard in shards {
         let file = shard_path(folder, index, shard)?;
-        let part = safetensors::parse(&map::map_file(&file)?, &file)?;
+        let part = safetensors::parse(map::map_file(&file)?, &file)?;
         for tensor in &part.tensors {
             if let Some(other) = found.insert(tensor.name.clone(), shard.clone()) {
                 let what = format!("duplicate name: it stands in {other} and in {shard}");

@@ -15,15 +15,15 @@ use std::path::Path;
 /// # Errors
 /// [`crate::Kind::Malformed`] where the bytes break the format, [`crate::Kind::Unsupported`] for a dtype of
 /// the format that this program does not hold.
-pub fn parse(bytes: &Bytes, path: &Path) -> Result<Safetensors> {
-    let head = Head::read(bytes, path)?;
+pub fn parse(bytes: Bytes, path: &Path) -> Result<Safetensors> {
+    let head = Head::read(&bytes, path)?;
     let mut metadata = BTreeMap::new();
     let mut tensors = Vec::new();
     for (name, entry) in &head.object {
         if name == "__metadata__" {
             metadata = texts(path, entry)?;
         } else {
-            tensors.push(resolve(path, bytes, name, entry, head.data_start)?);
+            tensors.push(resolve(path, &bytes, name, entry, head.data_start)?);
         }
     }
     tensors.sort_by(|a: &NamedTensor, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
