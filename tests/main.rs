@@ -2,6 +2,8 @@
 
 mod cli;
 mod corrupt;
+mod detect;
+mod gates;
 mod playbooks;
 mod roundtrip;
 mod samples;

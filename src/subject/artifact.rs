@@ -114,10 +114,8 @@ pub(super) fn tokenizer_facts(spec: &TokenizerSpec) -> TokenizerFacts {
     ];
     let token = |t: &Token| match t.kind {
         TokenKind::Unused => None,
-        TokenKind::Control => Some((t.text.clone(), true)),
-        TokenKind::Normal | TokenKind::Unknown | TokenKind::UserDefined | TokenKind::Byte => {
-            Some((t.text.clone(), false))
-        }
+        TokenKind::Control | TokenKind::Unknown => Some((t.text.clone(), true)),
+        TokenKind::Normal | TokenKind::UserDefined | TokenKind::Byte => Some((t.text.clone(), false)),
     };
     TokenizerFacts {
         settings: settings

@@ -3,30 +3,24 @@
 use super::artifact::Artifact;
 use super::{Checked, FaultOffer, Injected};
 use crate::formats::{Fault, Stage, copy_artifact, faults, open};
-use crate::models::canonical_tensors;
+use crate::models::{Problem, check};
 use crate::{Error, Kind, Result};
 use std::path::Path;
 use std::sync::Arc;
 
 impl Artifact {
-    /// Every NaN and infinite weight, by tensor. A file that is not its family's is an error.
+    /// Everything that is wrong with the file by itself.
     pub fn problems(&self) -> Result<Arc<Checked>> {
         self.checked
             .get_or_init(|| {
-                let mut checked = Checked { tensors: 0, problems: Vec::new() };
-                for tensor in self.tensors()?.iter() {
-                    checked.tensors += 1;
-                    let values = tensor.to_f32()?;
-                    let bad = values.iter().filter(|v| !v.is_finite()).count();
-                    if let Some(first) = values.iter().position(|v| !v.is_finite()) {
-                        let what = format!(
-                            "{bad} weights are not finite, the first is {} at {first}",
-                            values[first]
-                        );
-                        checked.problems.push((tensor.stored.clone(), what));
-                    }
-                }
-                Ok(Arc::new(checked))
+                let checkpoint = self.checkpoint()?;
+                let name = |p: &Problem| p.tensor.clone().unwrap_or_else(|| "model".to_owned());
+                let what = |p: &Problem| match p.index {
+                    Some(index) => format!("element {index}: {}", p.what),
+                    None => p.what.clone(),
+                };
+                let problems = check(&checkpoint).problems.iter().map(|p| (name(p), what(p))).collect();
+                Ok(Arc::new(Checked { tensors: checkpoint.tensors().len() as u64, problems }))
             })
             .clone()
     }
@@ -65,18 +59,25 @@ impl Artifact {
         let removed =
             if copy.is_dir() { std::fs::remove_dir_all(&copy) } else { std::fs::remove_file(&copy) };
         removed.map_err(|error| Error::io(&copy, &error))?;
-        Ok(complaint.map_or(Injected::Accepted, |error| Injected::Refused(error.to_string())))
+        Ok(complaint.map_or(Injected::Accepted, Injected::Refused))
     }
 }
 
 /// What the reader, and for a fault of the model the check against its family, says of the file.
-fn complaint(path: &Path, stage: Stage) -> Option<Error> {
+fn complaint(path: &Path, stage: Stage) -> Option<String> {
     let checkpoint = match open(path) {
         Ok(checkpoint) => checkpoint,
-        Err(error) => return Some(error),
+        Err(error) => return Some(error.to_string()),
     };
     match stage {
         Stage::Open => None,
-        Stage::Check => canonical_tensors(&checkpoint).err(),
+        Stage::Check => {
+            let say = |p: &Problem| match &p.tensor {
+                Some(tensor) => format!("tensor `{tensor}`: {}", p.what),
+                None => p.what.clone(),
+            };
+            let said: Vec<String> = check(&checkpoint).problems.iter().map(say).collect();
+            (!said.is_empty()).then(|| said.join("; "))
+        }
     }
 }

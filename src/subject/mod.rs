@@ -164,7 +164,7 @@ pub struct Checked {
 pub struct TokenizerFacts {
     /// Algorithm, special ids, flags, chat template: key to value, each as text.
     pub settings: BTreeMap<String, String>,
-    /// Text of every id and whether it is a control token; `None` for padding of the vocabulary.
+    /// Text of every id and whether it is special (control or unknown); `None` for padding of the vocabulary.
     pub tokens: Vec<Option<(String, bool)>>,
     /// Merge rules in rank order; empty for a vocabulary that merges by score.
     pub merges: Vec<(String, String)>,
