@@ -37,23 +37,20 @@ impl ByteLevel {
         Ok(ByteLevel { splitter: Splitter::new(pre)?, model, known })
     }
 
-    /// Appends the ids of `text`, which holds no special token.
+    /// Appends the ids of `text`, which holds no special token. A byte that has no token is left out, as
+    /// llama.cpp does, and nothing is joined across it.
     pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
-        if let Some(byte) = text.bytes().find(|&b| !self.known[b as usize]) {
-            return Err(Error::unsupported(
-                "tokenizer",
-                format!("the vocabulary has no token for byte 0x{byte:02X}"),
-            ));
-        }
         let mut word = String::new();
         for piece in self.splitter.split(text) {
-            word.clear();
-            word.extend(text[piece].bytes().map(alphabet::to_char));
-            let pieces: Vec<Piece> = self
-                .model
-                .tokenize(&word)
-                .map_err(|e| Error::new(Kind::Internal, "tokenizer", e.to_string()))?;
-            out.extend(pieces.into_iter().map(|p| p.id));
+            for known in text[piece].as_bytes().split(|&b| !self.known[b as usize]) {
+                word.clear();
+                word.extend(known.iter().map(|&b| alphabet::to_char(b)));
+                let pieces: Vec<Piece> = self
+                    .model
+                    .tokenize(&word)
+                    .map_err(|e| Error::new(Kind::Internal, "tokenizer", e.to_string()))?;
+                out.extend(pieces.into_iter().map(|p| p.id));
+            }
         }
         Ok(())
     }

@@ -176,7 +176,7 @@ impl Splitter {
 
     /// The pieces of `text` in order, as byte ranges that cover it without a gap.
     pub(super) fn split(&self, text: &str) -> Vec<Range<usize>> {
-        let mut pieces = vec![0..text.len()];
+        let mut pieces = Vec::from([0..text.len()]);
         for step in &self.steps {
             let mut finer = Vec::with_capacity(pieces.len());
             for piece in pieces {
@@ -198,7 +198,7 @@ impl Step {
         let alone = r"|\s+(?!\S)";
         let stem = pattern.strip_suffix(with_rest).or_else(|| pattern.strip_suffix(alone));
         let linear = stem.map_or_else(|| pattern.to_owned(), |s| format!(r"{s}|\s+"));
-        let regex = Regex::new(&linear).map_err(|e| {
+        let regex = Regex::new(&with_tables_of_llama_cpp(&linear)).map_err(|e| {
             Error::unsupported("pre-tokenizer", format!("regular expression `{pattern}`: {e}"))
         })?;
         Ok(Step { regex, blanks_leave_one: stem.is_some(), breaks_first: pattern.contains(r"\s*[\r\n]+") })
@@ -231,6 +231,18 @@ impl Step {
             _ => found.end,
         }
     }
+}
+
+/// Character classes as llama.cpp has them. Categories are those of Unicode 15.1: a script that is younger is
+/// neither letter nor number. And in an expression without categories a blank beyond ASCII is a blank alone,
+/// though it lies in a range that the expression lists (U+3000 among East Asian characters).
+fn with_tables_of_llama_cpp(pattern: &str) -> String {
+    if !pattern.is_ascii() && !pattern.contains(r"\p{") {
+        return pattern.replace("]+", r"--\s]+");
+    }
+    ["L", "N", "P"].iter().fold(pattern.to_owned(), |p, category| {
+        p.replace(&format!(r"\p{{{category}}}"), &format!(r"[\p{{{category}}}&&\p{{Age=15.1}}]"))
+    })
 }
 
 #[cfg(test)]
@@ -269,6 +281,13 @@ mod tests {
     }
 
     #[test]
+    fn letters_are_those_of_unicode_15() {
+        // U+1E4D0 is a letter since 15.0, U+14280 since 16.0.
+        assert_eq!(cut("gpt-2", "!\u{1e4d0}[a"), ["!", "\u{1e4d0}", "[", "a"]);
+        assert_eq!(cut("gpt-2", "!\u{14280}[a"), ["!\u{14280}[", "a"]);
+    }
+
+    #[test]
     fn digits_go_one_by_one_or_in_threes() {
         assert_eq!(cut("gpt-2", "in 12345"), ["in", " 12345"]);
         assert_eq!(cut("smollm", "in 123"), ["in", " ", "1", "2", "3"]);
@@ -287,6 +306,7 @@ mod tests {
     #[test]
     fn deepseek_cuts_lines_letters_marks_and_han() {
         assert_eq!(cut("deepseek-llm", "Hi 世界!\n x1"), ["Hi", " ", "世界", "!", "\n", " x", "1"]);
+        assert_eq!(cut("deepseek-coder", "世\u{3000}\u{3000}界"), ["世", "\u{3000}\u{3000}", "界"]);
         assert_eq!(cut("deepseek-coder", "Hi 世界!\n x12"), ["Hi", " ", "世界", "!", "\n", " x", "1", "2"]);
     }
 

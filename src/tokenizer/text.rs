@@ -21,7 +21,7 @@ pub struct Tokenizer {
 
 enum Encoder {
     ByteLevel(Box<ByteLevel>),
-    SentencePiece(SentencePiece),
+    SentencePiece(Box<SentencePiece>),
 }
 
 impl Tokenizer {
@@ -43,7 +43,9 @@ impl Tokenizer {
             TokenizerModel::ByteLevelBpe { pre } => {
                 Encoder::ByteLevel(Box::new(ByteLevel::new(&spec, pre, &ids)?))
             }
-            TokenizerModel::SentencePiece => Encoder::SentencePiece(SentencePiece::new(&spec, &ids)?),
+            TokenizerModel::SentencePiece => {
+                Encoder::SentencePiece(Box::new(SentencePiece::new(&spec, &ids)?))
+            }
         };
         let special = SpecialTokens::new(&spec.tokens);
         Ok(Tokenizer { spec, ids, special, model })
@@ -60,7 +62,7 @@ impl Tokenizer {
     /// The ids of a text; with `add_special`, between BOS and EOS where the model wants them.
     ///
     /// # Errors
-    /// Unsupported: a byte or character that the vocabulary cannot write.
+    /// Unsupported: a character that a SentencePiece vocabulary without bytes and unknown token cannot write.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let mut out = Vec::with_capacity(text.len() / 3 + 2);
         if add_special && self.spec.add_bos {
