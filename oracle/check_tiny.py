@@ -57,14 +57,16 @@ def greedy(model, ids, n=32):
     return out[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).min().item()
 
 
-def perplexity(model, ids, ctx=512):
-    """Chunks of `ctx` tokens, the second half scored."""
+def perplexity(model, ids, bos, ctx=512):
+    """llama.cpp's rule: whole chunks of `ctx` tokens, each begun with BOS where the model has one; the second half is scored."""
     total, count = 0.0, 0
     with torch.no_grad():
-        for start in range(0, len(ids) - ctx, ctx):
+        for start in range(0, len(ids) - ctx + 1, ctx):
             chunk = torch.tensor([ids[start : start + ctx]])
+            if bos is not None:
+                chunk[0, 0] = bos
             lp = torch.log_softmax(model(chunk).logits[0].double(), -1)
-            nll = -lp[:-1].gather(1, chunk[0, 1:, None])[ctx // 2 - 1 :, 0]
+            nll = -lp[:-1].gather(1, chunk[0, 1:, None])[ctx // 2 :, 0]
             total, count = total + nll.sum().item(), count + nll.numel()
     return float(np.exp(total / count))
 
@@ -74,11 +76,12 @@ def measure(folder):
     tok = AutoTokenizer.from_pretrained(folder)
     with open(os.path.join(HERE, "text", "tiny.txt"), encoding="utf-8") as f:
         text_ids = tok(f.read(), verbose=False).input_ids
+    bos = text_ids[0] if text_ids[0] == tok.bos_token_id else None
     models = {"f32": load(), "int8": load(), "int4": load()}
     quantize(models["int8"], q8_0, q8_0)
     quantize(models["int4"], q4_0, q8_0)
     faults = []
-    ppl = {k: perplexity(m, text_ids) for k, m in models.items()}
+    ppl = {k: perplexity(m, text_ids, bos) for k, m in models.items()}
     print(f"{os.path.basename(folder)}: {sum(p.numel() for p in models['f32'].parameters()):,} weights, {os.path.getsize(folder + '/model.safetensors'):,} bytes, "
           f"held-out tokens {len(text_ids)}, perplexity " + " ".join(f"{k} {v:.4f}" for k, v in ppl.items()))
     if abs(ppl["int4"] - ppl["int8"]) >= 0.4:
