@@ -5,7 +5,7 @@
 # ///
 """Train the three tiny models of the project from nothing, into oracle/models/<slug>/.
 
-Two runs on one machine write the same bytes: fixed seeds, one thread, deterministic kernels. On another processor
+Two runs on one machine are meant to write the same bytes: fixed seeds, one thread, deterministic kernels. On another processor
 the last bits of the sums differ, so the weights do too; the committed ones are the truth that the oracles belong to.
 Weights are rounded to the stored type (BF16, BF16, F16) at the end; whatever is recorded later uses the rounded ones.
 """
