@@ -1,6 +1,6 @@
 //! Opening a MODEL argument, once for all subcommands that run one.
 
-use crate::formats::{self, Checkpoint};
+use crate::formats;
 use crate::infer::{EngineOptions, LoadedModel};
 use crate::models;
 use crate::tokenizer::Tokenizer;
@@ -29,7 +29,6 @@ pub struct EngineArgs {
 
 /// An opened model, ready to run.
 pub struct Opened {
-    pub checkpoint: Checkpoint,
     pub tokenizer: Tokenizer,
     pub loaded: LoadedModel,
 }
@@ -40,7 +39,7 @@ pub fn open(path: &Path, engine: &EngineArgs) -> Result<Opened> {
     let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
     let model = models::open(&checkpoint)?;
     let loaded = LoadedModel::load(&model, &options(engine))?;
-    Ok(Opened { checkpoint, tokenizer, loaded })
+    Ok(Opened { tokenizer, loaded })
 }
 
 /// Engine options of these arguments.

@@ -6,7 +6,7 @@ use crate::gates::{self, Against, References, Settings, Trial};
 use crate::playbook::Case;
 use crate::record::{CaseRecord, Judgement, Measurement, Unable, Verdict};
 use crate::subject::Answer;
-use crate::{Error, Kind};
+use crate::Kind;
 use std::sync::Arc;
 
 /// A case with everything that its thread needs.
@@ -161,14 +161,10 @@ pub fn unanswered(kind: &str, message: String) -> Answer<Judgement> {
     Err(Unable::Failed { kind: kind.into(), message })
 }
 
-/// The answer of a case that was refused before its thread began.
-pub fn refused(error: Error) -> Answer<Judgement> {
-    Err(Unable::Refused(error))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::playbook::At;
     use crate::record::{Limit, LimitOp};
     use std::collections::BTreeMap;
@@ -251,7 +247,7 @@ mod tests {
     #[test]
     fn a_refused_artifact_is_a_failure_with_a_command_that_repeats_it() {
         let record =
-            record(&case(None, false), "p.yaml", refused(Error::malformed("x.gguf", "cut short")), 0.5);
+            record(&case(None, false), "p.yaml", Err(Unable::Refused(Error::malformed("x.gguf", "cut short"))), 0.5);
         assert_eq!(kind_of(record.verdict), "refused");
         assert_eq!(record.reproduce, "apr-qa-runner run p.yaml --case 'suite/canary/m/a/cpu/two words'");
     }

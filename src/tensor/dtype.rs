@@ -170,10 +170,7 @@ impl DType {
 
     /// Whether elements are quantised in blocks with scales.
     pub const fn is_quantized(self) -> bool {
-        matches!(
-            self,
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | AprQ4 | AprQ8
-        )
+        matches!(self, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | AprQ4 | AprQ8)
     }
 }
 
