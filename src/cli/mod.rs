@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr. `apr-qa-runner PLAYBOOK` is `run PLAYBOOK`.
 
+mod check;
 mod completions;
 mod convert;
 mod explain;
@@ -69,6 +70,8 @@ enum Command {
     Inspect(inspect::Args),
     /// List the tensors of a model, with statistics on request.
     Tensors(tensors::Args),
+    /// Judge a model against its family contract: every problem at once.
+    Check(check::Args),
     /// Generate text.
     Generate(generate::Args),
     /// Turn text into token ids, or ids into text.
@@ -93,6 +96,7 @@ impl Command {
             Command::Convert(args) => convert::execute(&args),
             Command::Inspect(args) => inspect::execute(&args),
             Command::Tensors(args) => tensors::execute(&args),
+            Command::Check(args) => check::execute(&args),
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),
             Command::Perplexity(args) => perplexity::execute(&args),

@@ -1,12 +1,12 @@
 //! One case from its cast to its record: judged, held to the laws of a verdict, and `expect: fail` applied.
 
 use super::stage::{Cast, Opponent};
+use crate::Kind;
 use crate::contract::Contract;
 use crate::gates::{self, Against, References, Settings, Trial};
 use crate::playbook::Case;
 use crate::record::{CaseRecord, Judgement, Measurement, Unable, Verdict};
 use crate::subject::Answer;
-use crate::Kind;
 use std::sync::Arc;
 
 /// A case with everything that its thread needs.
@@ -246,8 +246,12 @@ mod tests {
 
     #[test]
     fn a_refused_artifact_is_a_failure_with_a_command_that_repeats_it() {
-        let record =
-            record(&case(None, false), "p.yaml", Err(Unable::Refused(Error::malformed("x.gguf", "cut short"))), 0.5);
+        let record = record(
+            &case(None, false),
+            "p.yaml",
+            Err(Unable::Refused(Error::malformed("x.gguf", "cut short"))),
+            0.5,
+        );
         assert_eq!(kind_of(record.verdict), "refused");
         assert_eq!(record.reproduce, "apr-qa-runner run p.yaml --case 'suite/canary/m/a/cpu/two words'");
     }
