@@ -74,21 +74,7 @@ pub(super) fn padded(spec: &TokenizerSpec, rows: usize) -> TokenizerSpec {
         TokenizerModel::ByteLevelBpe { .. } => 0.0,
     };
     for id in spec.tokens.len()..rows {
-        spec.tokens.push(Token { text: pad_text(id), score, kind: TokenKind::Unused });
+        spec.tokens.push(Token { text: format!("[PAD{id}]"), score, kind: TokenKind::Unused });
     }
     spec
-}
-
-/// Takes off what [`padded`] puts on.
-pub(super) fn strip_padding(spec: &mut TokenizerSpec) {
-    while let Some(last) = spec.tokens.last() {
-        if last.kind != TokenKind::Unused || last.text != pad_text(spec.tokens.len() - 1) {
-            break;
-        }
-        spec.tokens.pop();
-    }
-}
-
-fn pad_text(id: usize) -> String {
-    format!("[PAD{id}]")
 }

@@ -100,8 +100,7 @@ fn tokenizer_of(
         warnings.push("the source has no tokenizer, so neither has the result".to_owned());
         return Ok(None);
     }
-    let mut spec = TokenizerSpec::from_checkpoint(checkpoint)?;
-    metadata::strip_padding(&mut spec);
+    let spec = TokenizerSpec::from_checkpoint(checkpoint)?;
     let rows = bound.config.vocab_size;
     if spec.tokens.len() > rows {
         let what = format!("the tokenizer has {} tokens, the embedding only {rows} rows", spec.tokens.len());

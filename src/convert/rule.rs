@@ -40,7 +40,7 @@ pub(super) fn choose(
         );
     }
     if target.kind == FormatKind::Apr && target.dialect == AprDialect::Aprender {
-        return Ok(Choice { dtype: aprender(quantize, name, shape), note: None });
+        return Ok(Choice { dtype: aprender(quantize, parts[0].role, name, shape), note: None });
     }
     let role = parts[0].role;
     if is_vector(role, shape) {
@@ -71,6 +71,11 @@ fn keep(target: &Target, shape: &Shape, parts: &[&CanonicalTensor], layout: Layo
         FormatKind::Gguf => stored.ggml_id().is_some(),
         FormatKind::Apr => target.dialect.byte(stored).is_some(),
     };
+    let for_aprender = target.kind == FormatKind::Apr && target.dialect == AprDialect::Aprender;
+    if for_aprender && stored == DType::BF16 {
+        // aprender 0.72 runs BF16, but its `check` does not compute with it.
+        return exact(Some("aprender computes BF16 only in part, so it is F32".to_owned()));
+    }
     if !storable {
         let note = format!("{} cannot hold {stored}, so it is F32", target.kind.name());
         return exact((target.kind != FormatKind::HfFolder).then_some(note));
@@ -102,10 +107,10 @@ fn blocks(quantize: Quantize, role: Role) -> DType {
 }
 
 /// aprender's own rule (reference A.4): fp16 takes everything, the integers what is neither named like a norm
-/// or bias nor small.
-fn aprender(quantize: Quantize, name: &str, shape: &Shape) -> DType {
+/// or bias nor small. Its engine reads learned positions as plain floats only, whatever its importer writes.
+fn aprender(quantize: Quantize, role: Role, name: &str, shape: &Shape) -> DType {
     let kept = ["bias", "layernorm", "layer_norm", "norm.weight"].iter().any(|part| name.contains(part));
-    let small = kept || shape.numel() < 1024;
+    let small = kept || role == Role::Positions || shape.numel() < 1024;
     match quantize {
         Quantize::F32 => DType::F32,
         Quantize::F16 => DType::F16,

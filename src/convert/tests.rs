@@ -341,7 +341,8 @@ fn aprender_gets_its_own_integers_and_its_own_exceptions() {
             let options = ConvertOptions { dialect: AprDialect::Aprender, ..quantize(asked) };
             bench.convert(&hf, "a.apr", &options).expect("asked for");
             for (name, (dtype, shape, _)) in payloads(&bench.path("a.apr")) {
-                let kept = name.contains("bias") || name.contains("norm") || shape.numel() < 1024;
+                let kept = ["bias", "norm", "position"].iter().any(|part| name.contains(part))
+                    || shape.numel() < 1024;
                 assert_eq!(dtype, if kept { DType::F32 } else { expected }, "{name}");
             }
             assert_same_values(
@@ -353,6 +354,65 @@ fn aprender_gets_its_own_integers_and_its_own_exceptions() {
             bench.convert(&bench.path("a.apr"), "c.apr", &again).expect("kept");
             assert!(payloads(&bench.path("c.apr")) == payloads(&bench.path("a.apr")), "{}", tiny.family.id());
         }
+    }
+}
+
+/// `apr import` writes `tied_embeddings: true` for tied and untied models alike.
+#[test]
+fn in_aprenders_own_files_the_stored_head_says_whether_it_is_tied() {
+    for tied in [true, false] {
+        let bench = Bench::new();
+        let tiny = Tiny { tied, ..Tiny::new("llama") };
+        let options = ConvertOptions { dialect: AprDialect::Aprender, ..ConvertOptions::default() };
+        bench.convert(&bench.put("hf", &tiny.hf(DType::F32)), "a.apr", &options).expect("exact");
+        let mut theirs = open(&bench.path("a.apr")).expect("opens");
+        let Container::Apr(header) = &mut theirs.container else { panic!("an APR") };
+        header.metadata.insert("tied_embeddings".into(), true.into());
+        let theirs = bench.put("theirs.apr", &theirs);
+        let model = crate::models::open(&open(&theirs).expect("opens")).expect("sound");
+        assert_eq!(model.config.tied_embeddings, tied);
+        assert_same_values(&values(&theirs), &tiny.truth());
+    }
+}
+
+/// The trained models of the project, tokenizer and padded embedding rows included.
+#[test]
+fn the_trained_tiny_models_go_all_the_way_round() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/models");
+    let entries =
+        std::fs::read_dir(&models).expect("the project's models").map(|e| e.expect("readable").path());
+    let folders: Vec<PathBuf> = entries.filter(|path| path.join("config.json").is_file()).collect();
+    assert!(folders.len() >= 2, "{folders:?}");
+    for hf in folders {
+        let slug = hf.display().to_string();
+        let bench = Bench::new();
+        let apr = bench.to(&hf, "a.apr");
+        let gguf = bench.to(&apr, "a.gguf");
+        let again = bench.to(&gguf, "again.apr");
+        let folder = bench.to(&again, "folder");
+        let truth = values(&hf);
+        let tokenizer = |path: &Path| {
+            crate::tokenizer::Tokenizer::from_checkpoint(&open(path).expect("opens"))
+                .expect("has a tokenizer")
+        };
+        let source = tokenizer(&hf);
+        for path in [&apr, &gguf, &again, &folder] {
+            assert_same_values(&values(path), &truth);
+            let converted = tokenizer(path);
+            for text in ["What is 2+2? Answer:", "def fibonacci(n):\n    return n", " Zürich  \u{1f600}"] {
+                let ids = |t: &crate::tokenizer::Tokenizer| t.encode(text, true).expect("encodes");
+                assert_eq!(ids(&converted), ids(&source), "{slug} {}: {text:?}", path.display());
+            }
+            assert_eq!(converted.spec().stop_ids(), source.spec().stop_ids(), "{slug}");
+            let report = crate::models::check(&open(path).expect("opens"));
+            assert!(report.all_passed(), "{slug} {}: {:?}", path.display(), report.problems);
+        }
+        // llama.cpp wants one token per row of the embedding.
+        let Container::Gguf(header) = open(&gguf).expect("opens").container else { panic!("a GGUF") };
+        let tokens = header.get("tokenizer.ggml.tokens").and_then(GgufValue::as_array).expect("tokens").len();
+        let rows = open(&gguf).expect("opens").get("token_embd.weight").expect("stored").tensor.shape.rows();
+        assert_eq!(tokens, rows, "{slug}");
+        assert_eq!(tokenizer(&again).spec().tokens.len(), source.spec().tokens.len(), "{slug}");
     }
 }
 

@@ -100,7 +100,10 @@ pub(super) fn bind(checkpoint: &Checkpoint) -> Result<(Bound, Vec<Problem>)> {
         );
         Error::new(Kind::Contract, subject(), what)
     })?;
-    let settings = read_settings(family, naming, checkpoint)?;
+    let mut settings = read_settings(family, naming, checkpoint)?;
+    if let Some(tied) = tied_by_aprender(contract, naming, checkpoint) {
+        settings.config.tied_embeddings = tied;
+    }
     let config = settings.config.clone();
     // Every layer has a tensor, so a larger count is a broken file, and nothing is allocated for it.
     if config.n_layers > checkpoint.tensors().len() {
@@ -175,6 +178,20 @@ fn read_settings(family: &'static dyn Family, naming: Naming, checkpoint: &Check
         }
         Container::Apr(header) => family.read_apr(&JsonFields::new(path, &header.metadata, rows)),
     }
+}
+
+/// aprender's importer always stores a head and marks the file as tied whether it is or not; in its files the
+/// stored head decides. `None` for every other file.
+fn tied_by_aprender(contract: &FamilyContract, naming: Naming, checkpoint: &Checkpoint) -> Option<bool> {
+    match &checkpoint.container {
+        Container::Apr(header) if naming == Naming::AprHf && !header.declares_contract() => {}
+        Container::Apr(_) | Container::Hf(_) | Container::Gguf(_) => return None,
+    }
+    let stored = |role: Role| {
+        let row = contract.tensors.iter().find(|row| row.role == role)?;
+        checkpoint.get(naming.pattern(contract, row))
+    };
+    Some(is_copy(stored(Role::Head)?, stored(Role::Embedding)?))
 }
 
 fn presence_of(
@@ -323,10 +340,14 @@ fn account_for_rest(
 fn differs_from_embedding(head: &NamedTensor, storage: &Storage, checkpoint: &Checkpoint) -> Option<String> {
     let row = storage.contract.tensors.iter().find(|row| row.role == Role::Embedding)?;
     let embedding = checkpoint.get(storage.naming.pattern(storage.contract, row))?;
-    let same = head.tensor.dtype == embedding.tensor.dtype
+    (!is_copy(head, embedding))
+        .then(|| format!("differs from `{}`, though the config ties the two", embedding.name))
+}
+
+fn is_copy(head: &NamedTensor, embedding: &NamedTensor) -> bool {
+    head.tensor.dtype == embedding.tensor.dtype
         && head.tensor.shape == embedding.tensor.shape
-        && *head.tensor.bytes == *embedding.tensor.bytes;
-    (!same).then(|| format!("differs from `{}`, though the config ties the two", embedding.name))
+        && *head.tensor.bytes == *embedding.tensor.bytes
 }
 
 #[cfg(test)]
