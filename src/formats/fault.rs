@@ -21,9 +21,12 @@ pub fn faults(kind: FormatKind) -> &'static [Fault] {
 /// folder whose files are hard links where the file system allows it.
 ///
 /// # Errors
-/// [`crate::Kind::Io`].
+/// As [`super::open`], and [`crate::Kind::Io`].
 pub fn copy_artifact(src: &Path, dst: &Path) -> Result<()> {
-    if src.is_dir() { hf::fault::copy_folder(src, dst, &[]) } else { copy_file(src, dst) }
+    match super::open(src)?.kind() {
+        FormatKind::HfFolder => hf::fault::copy_folder(src, dst, &[]),
+        FormatKind::Gguf | FormatKind::Apr => copy_file(src, dst),
+    }
 }
 
 /// One way to break a copy of an artifact.
@@ -51,13 +54,15 @@ pub enum Stage {
 /// The name of a tensor that no family has.
 pub(super) const STRANGER: &str = "qa_injected.weight";
 
-/// A matrix that every family needs, by its name in any dialect: the way down from the feed-forward. In a
-/// file without one, the tensor in the middle.
+/// Whether a name, in any dialect, is that of a matrix that every family needs: a way down from the
+/// feed-forward (GPT-2 calls the way out of attention by the same name).
+pub(super) fn is_needed(name: &str) -> bool {
+    ["down_proj.weight", "ffn_down.weight", "c_proj.weight"].iter().any(|n| name.ends_with(n))
+}
+
+/// The first tensor that every family needs; in a file without one, the tensor in the middle.
 pub(super) fn victim<'a>(names: impl ExactSizeIterator<Item = &'a str> + Clone) -> usize {
-    let needed = |name: &str| {
-        ["down_proj.weight", "ffn_down.weight", "c_proj.weight"].iter().any(|n| name.ends_with(n))
-    };
-    names.clone().position(needed).unwrap_or(names.len() / 2)
+    names.clone().position(is_needed).unwrap_or(names.len() / 2)
 }
 
 /// What an artifact must have for a fault to be put into it.

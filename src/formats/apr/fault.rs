@@ -4,7 +4,7 @@
 use super::crc::Crc32;
 use super::head::{ALIGNMENT, Entry, HEADER, Head, seal};
 use crate::Result;
-use crate::formats::fault::{Fault, STRANGER, Stage, unsuited, victim};
+use crate::formats::fault::{Fault, STRANGER, Stage, is_needed, unsuited, victim};
 use crate::formats::json;
 use crate::formats::map::map_file;
 use crate::formats::sink::{Sink, padding};
@@ -174,13 +174,15 @@ fn unsorted_index(src: &Path, dst: &Path) -> Result<()> {
 fn swapped_shape(src: &Path, dst: &Path) -> Result<()> {
     draft(src, dst, |d| {
         // Both dimensions hold whole blocks of any encoding, or the size alone would refuse the swap.
-        let swappable = |e: &&mut Entry| {
+        let swappable = |e: &Entry| {
             let block = if matches!(e.dtype, 10..=14) { 256 } else { 32 };
             let blocked = !matches!(e.dtype, 0 | 1 | 30);
             matches!(*e.dims, [a, b] if a != b && (!blocked || a.is_multiple_of(block) && b.is_multiple_of(block)))
         };
-        let found = d.head.entries.iter_mut().find(swappable);
-        found.ok_or_else(|| unsuited(src, "a matrix that is not square"))?.dims.reverse();
+        let entries = &mut d.head.entries;
+        let needed = entries.iter().position(|e| is_needed(&e.name) && swappable(e));
+        let at = needed.or_else(|| entries.iter().position(swappable));
+        entries[at.ok_or_else(|| unsuited(src, "a matrix that is not square"))?].dims.reverse();
         Ok(())
     })
 }

@@ -5,7 +5,7 @@ use super::head::{Head, Info};
 use super::read::alignment;
 use crate::Result;
 use crate::formats::cursor::Cursor;
-use crate::formats::fault::{Fault, STRANGER, Stage, unsuited, victim};
+use crate::formats::fault::{Fault, STRANGER, Stage, is_needed, unsuited, victim};
 use crate::formats::map::map_file;
 use crate::formats::sink::{Sink, padding};
 use crate::tensor::DType;
@@ -148,12 +148,14 @@ fn duplicate_tensor(src: &Path, dst: &Path) -> Result<()> {
 
 fn swapped_shape(src: &Path, dst: &Path) -> Result<()> {
     draft(src, dst, |d| {
-        let swappable = |t: &&mut Info| {
+        let swappable = |t: &Info| {
             let block = DType::from_ggml_id(t.dtype).map_or(1, DType::block_len) as u64;
             matches!(*t.dims, [a, b] if a != b && a.is_multiple_of(block) && b.is_multiple_of(block))
         };
-        let found = d.head.tensors.iter_mut().find(swappable);
-        found.ok_or_else(|| unsuited(src, "a matrix that is not square"))?.dims.reverse();
+        let tensors = &mut d.head.tensors;
+        let needed = tensors.iter().position(|t| is_needed(&t.name) && swappable(t));
+        let at = needed.or_else(|| tensors.iter().position(swappable));
+        tensors[at.ok_or_else(|| unsuited(src, "a matrix that is not square"))?].dims.reverse();
         Ok(())
     })
 }

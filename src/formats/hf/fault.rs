@@ -1,7 +1,7 @@
 //! The HF folder's faults: the file at fault is rewritten, all the others are linked.
 
-use super::{INDEX, WEIGHTS};
-use crate::formats::fault::{Fault, STRANGER, Stage, copy_file, unsuited, victim};
+use super::{INDEX, WEIGHTS, folder_of};
+use crate::formats::fault::{Fault, STRANGER, Stage, copy_file, is_needed, unsuited, victim};
 use crate::formats::map::map_file;
 use crate::formats::safetensors::head::Head;
 use crate::formats::{json, sink::Sink, write_bytes};
@@ -38,8 +38,10 @@ pub(in crate::formats) const FAULTS: &[Fault] = &[
     Fault { name: "truncated", stage: Stage::Open, expect: "out of bounds", apply: truncated },
 ];
 
-/// Copies the folder `src` to the new folder `dst` without the files named in `but`.
+/// Copies the folder `src` (or that of the weights file `src`) to the new folder `dst` without the files named
+/// in `but`. The copies share their bytes with the originals: nobody may write into them.
 pub(in crate::formats) fn copy_folder(src: &Path, dst: &Path, but: &[&str]) -> Result<()> {
+    let src = folder_of(src);
     std::fs::create_dir(dst).map_err(|e| Error::io(dst, &e))?;
     for entry in std::fs::read_dir(src).map_err(|e| Error::io(src, &e))? {
         let entry = entry.map_err(|e| Error::io(src, &e))?;
@@ -117,6 +119,7 @@ impl Draft {
 
 /// Writes a copy of folder `src`, its weights changed by `change`, to `dst`.
 fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) -> Result<()> {
+    let src = folder_of(src);
     let index = src.join(INDEX);
     let (weights, mut index_object) = if src.join(WEIGHTS).exists() {
         (src.join(WEIGHTS), None)
@@ -235,8 +238,9 @@ fn duplicate_tensor(src: &Path, dst: &Path) -> Result<()> {
 
 fn swapped_shape(src: &Path, dst: &Path) -> Result<()> {
     draft(src, dst, |d| {
-        for name in d.names() {
-            if let Json::Array(shape) = &mut d.entry(&name)["shape"]
+        let (needed, others): (Vec<String>, Vec<String>) = d.names().into_iter().partition(|n| is_needed(n));
+        for name in needed.iter().chain(&others) {
+            if let Json::Array(shape) = &mut d.entry(name)["shape"]
                 && let [a, b] = shape.as_slice()
                 && a != b
             {
@@ -293,7 +297,7 @@ fn huge_header(src: &Path, dst: &Path) -> Result<()> {
 }
 
 fn mistyped_config(src: &Path, dst: &Path) -> Result<()> {
-    let path = src.join("config.json");
+    let path = folder_of(src).join("config.json");
     let mut config = json::object_file(&path)?.ok_or_else(|| unsuited(src, "a config.json"))?;
     let key = ["num_hidden_layers", "n_layer"].iter().find(|key| config.contains_key(**key));
     config.insert(key.ok_or_else(|| unsuited(src, "a layer count"))?.to_string(), "thirty".into());

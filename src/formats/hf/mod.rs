@@ -52,10 +52,7 @@ impl Format for Hf {
     }
 
     fn open(&self, path: &Path, file: Bytes) -> Result<Checkpoint> {
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(path);
         let Safetensors { metadata, tensors } = safetensors::parse(file, path)?;
         let side = HfFolder { weights_metadata: metadata, ..side_files(folder)? };
         Checkpoint::new(path.to_owned(), Container::Hf(side), vec![path.to_owned()], tensors)
@@ -89,6 +86,15 @@ pub fn open_folder(path: &Path) -> Result<Checkpoint> {
     }
     let side = HfFolder { weights_metadata: metadata, ..side };
     Checkpoint::new(path.to_owned(), Container::Hf(side), files, tensors)
+}
+
+/// The model folder that `path` stands for: itself, or where the weights file lies.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        _ if path.is_dir() => path,
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn side_files(folder: &Path) -> Result<HfFolder> {
