@@ -85,7 +85,7 @@ pub fn seal_apr(bytes: &mut Vec<u8>) {
     for byte in bytes[..40].iter().chain(&bytes[44..64]) {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = crc >> 1 ^ (crc & 1) * 0xedb8_8320;
+            crc = (crc >> 1) ^ ((crc & 1) * 0xedb8_8320);
         }
     }
     bytes[40..44].copy_from_slice(&(!crc).to_le_bytes());
