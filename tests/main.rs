@@ -4,6 +4,7 @@ mod cli;
 mod corrupt;
 mod detect;
 mod gates;
+mod oracles;
 mod playbooks;
 mod roundtrip;
 mod samples;
