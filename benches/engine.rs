@@ -21,7 +21,8 @@ fn main() -> Result<()> {
 
     let vocab = model.config().vocab_size as u32;
     let longest = model.config().max_positions;
-    let prompt: Vec<u32> = (0..512.min(longest / 2) as u32).map(|i| (i * 7919 + 13) % vocab.min(20_000)).collect();
+    let prompt: Vec<u32> =
+        (0..512.min(longest / 2) as u32).map(|i| (i * 7919 + 13) % vocab.min(20_000)).collect();
     let (mut prefill, mut steps) = (0f64, 0f64);
     for _ in 0..3 {
         let mut session = model.session();

@@ -36,7 +36,7 @@ fn load(path: &Path, backend: &str) -> LoadedModel {
 fn judge_prompts(model: &LoadedModel, slug: &str) {
     let vocab = model.config().vocab_size;
     for prompt in PROMPTS {
-        let recorded = oracle::load_logits(&root().join("oracle"), slug, prompt).expect("a recorded oracle");
+        let recorded = oracle::load_logits(&root().join("oracle").join(slug), prompt).expect("a recorded oracle");
         let options = GenerateOptions {
             max_tokens: recorded.tokens.len(),
             stop: vec![],
@@ -84,7 +84,11 @@ fn judge_score(model: &LoadedModel, slug: &str, file: &str, n: usize) {
     }
     if n == recorded.next_logprob.len() {
         let mean = -found.iter().sum::<f64>() / n as f64;
-        assert!((mean - recorded.mean_nll).abs() <= TOLERANCE, "{slug}: {mean}, recorded {}", recorded.mean_nll);
+        assert!(
+            (mean - recorded.mean_nll).abs() <= TOLERANCE,
+            "{slug}: {mean}, recorded {}",
+            recorded.mean_nll
+        );
     }
 }
 

@@ -10,6 +10,8 @@ mod rope;
 mod weights;
 
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 pub(crate) mod random_model;
@@ -46,6 +48,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn vector(&self, values: Vec<f32>) -> Self::Vector;
     /// An empty buffer of `width` columns.
     fn buffer(&self, width: usize) -> Self::Buffer;
+    /// A buffer holding `values`, `[n, width]`.
+    fn from_host(&self, width: usize, values: &[f32]) -> Self::Buffer;
+    /// The values of a buffer, `[n, width]`.
+    fn to_host(&self, buffer: &Self::Buffer) -> Vec<f32>;
     /// An empty cache of one layer.
     fn cache(&self, heads: &Heads) -> Self::Cache;
 

@@ -61,6 +61,14 @@ impl Backend for Reference {
         Rows { width, data: Vec::new() }
     }
 
+    fn from_host(&self, width: usize, values: &[f32]) -> Rows {
+        Rows { width, data: values.to_vec() }
+    }
+
+    fn to_host(&self, buffer: &Rows) -> Vec<f32> {
+        buffer.data.clone()
+    }
+
     fn cache(&self, _heads: &Heads) -> Cache {
         Cache { keys: Vec::new(), values: Vec::new() }
     }

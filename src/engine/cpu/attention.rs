@@ -138,7 +138,9 @@ impl OneHead<'_> {
             for (row, weight) in rows.zip(weights.by_ref()) {
                 let weight = L::splat(*weight);
                 let row = &row[first..first + N];
-                acc.iter_mut().zip(row).for_each(|(acc, v)| *acc = weight.fma(L::load(v), *acc));
+                for (acc, v) in acc.iter_mut().zip(row) {
+                    *acc = weight.fma(L::load(v), *acc);
+                }
             }
         }
         for (i, acc) in acc.into_iter().enumerate() {
@@ -163,5 +165,7 @@ fn score<L: Lanes>(query: &[f32], keys: &[[f32; WIDTH]], scale: f32, out: &mut [
             *acc = q.fma(L::load(&tile[d]), *acc);
         }
     }
-    acc.iter().zip(out).for_each(|(acc, out)| acc.mul(L::splat(scale)).store(out));
+    for (acc, out) in acc.iter().zip(out) {
+        acc.mul(L::splat(scale)).store(out);
+    }
 }

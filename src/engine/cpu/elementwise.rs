@@ -22,7 +22,10 @@ pub(super) fn exp<L: Lanes>(x: L) -> L {
     let n = shifted.sub(L::splat(ROUND));
     let r = n.fma(L::splat(-LN2_HIGH), x);
     let r = n.fma(L::splat(-LN2_LOW), r);
-    let sum = TAYLOR.into_iter().fold(L::splat(1.0 / 5040.0), |sum, c| sum.fma(r, L::splat(c)));
+    let mut sum = L::splat(1.0 / 5040.0);
+    for c in TAYLOR {
+        sum = sum.fma(r, L::splat(c));
+    }
     sum.mul(shifted.power_of_two())
 }
 
@@ -41,7 +44,7 @@ fn gelu<L: Lanes>(x: L) -> L {
 }
 
 /// `gate = silu(gate) * up`, element by element.
-pub(super) struct SiluMul<'a> {
+pub(crate) struct SiluMul<'a> {
     pub gate: &'a mut [f32],
     pub up: &'a [f32],
 }
@@ -53,16 +56,17 @@ impl Kernel for SiluMul<'_> {
     fn run<L: Lanes>(self) {
         let (gates, gate_rest) = self.gate.as_chunks_mut();
         let (ups, up_rest) = self.up.as_chunks();
-        let apply = |gate: &mut Vector, up: &Vector| silu(L::load(gate)).mul(L::load(up)).store(gate);
-        gates.iter_mut().zip(ups).for_each(|(g, u)| apply(g, u));
-        let mut last = padded(gate_rest);
-        apply(&mut last, &padded(up_rest));
+        for (gate, up) in gates.iter_mut().zip(ups) {
+            silu(L::load(gate)).mul(L::load(up)).store(gate);
+        }
+        let (mut last, up) = (padded(gate_rest), padded(up_rest));
+        silu(L::load(&last)).mul(L::load(&up)).store(&mut last);
         gate_rest.copy_from_slice(&last[..gate_rest.len()]);
     }
 }
 
 /// `x = gelu_tanh(x)`, element by element.
-pub(super) struct Gelu<'a>(pub &'a mut [f32]);
+pub(crate) struct Gelu<'a>(pub &'a mut [f32]);
 
 impl Kernel for Gelu<'_> {
     type Output = ();
@@ -70,7 +74,9 @@ impl Kernel for Gelu<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let (vectors, rest) = self.0.as_chunks_mut();
-        vectors.iter_mut().for_each(|x| gelu(L::load(x)).store(x));
+        for x in vectors {
+            gelu(L::load(x)).store(x);
+        }
         let mut last = padded(rest);
         gelu(L::load(&last)).store(&mut last);
         rest.copy_from_slice(&last[..rest.len()]);
@@ -81,13 +87,37 @@ impl Kernel for Gelu<'_> {
 #[inline(always)]
 pub(super) fn softmax<L: Lanes>(scores: &mut [Vector], n: usize) {
     scores.as_flattened_mut()[n..].fill(f32::NEG_INFINITY);
-    let lowest = L::splat(f32::NEG_INFINITY);
-    let max = L::splat(scores.iter().fold(lowest, |m, s| m.max(L::load(s))).largest());
-    scores.iter_mut().for_each(|s| exp(L::load(s).sub(max)).store(s));
+    let mut max = L::splat(f32::NEG_INFINITY);
+    for s in scores.iter() {
+        max = max.max(L::load(s));
+    }
+    let max = L::splat(max.largest());
+    for s in scores.iter_mut() {
+        exp(L::load(s).sub(max)).store(s);
+    }
     scores.as_flattened_mut()[n..].fill(0.0);
-    let sum = scores.iter().fold(L::splat(0.0), |sum, s| sum.add(L::load(s))).sum();
-    let scale = L::splat(1.0 / sum);
-    scores.iter_mut().for_each(|s| L::load(s).mul(scale).store(s));
+    let mut sum = L::splat(0.0);
+    for s in scores.iter() {
+        sum = sum.add(L::load(s));
+    }
+    let scale = L::splat(1.0 / sum.sum());
+    for s in scores {
+        L::load(s).mul(scale).store(s);
+    }
+}
+
+/// [`softmax`] as a kernel of its own.
+#[cfg(test)]
+pub(crate) struct Softmax<'a>(pub &'a mut [Vector], pub usize);
+
+#[cfg(test)]
+impl Kernel for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        softmax::<L>(self.0, self.1);
+    }
 }
 
 /// One row's norm. `x`, `weight`, `bias` and `out` are padded with zeros to whole vectors; `width` values count.
@@ -109,19 +139,28 @@ impl Kernel for NormRow<'_> {
         match rule.kind {
             NormKind::Rms => out.copy_from_slice(x),
             NormKind::Layer => {
-                let sum = x.iter().fold(L::splat(0.0), |sum, x| sum.add(L::load(x))).sum();
-                let mean = L::splat(sum / width as f32);
-                x.iter().zip(out.iter_mut()).for_each(|(x, d)| L::load(x).sub(mean).store(d));
+                let mut sum = L::splat(0.0);
+                for x in x {
+                    sum = sum.add(L::load(x));
+                }
+                let mean = L::splat(sum.sum() / width as f32);
+                for (x, d) in x.iter().zip(out.iter_mut()) {
+                    L::load(x).sub(mean).store(d);
+                }
                 out.as_flattened_mut()[width..].fill(0.0);
             }
         }
-        let square = |sum: L, d: &Vector| L::load(d).fma(L::load(d), sum);
-        let squares = out.iter().fold(L::splat(0.0), square).sum();
-        let scale = L::splat(1.0 / (squares / width as f32 + rule.eps).sqrt());
+        let mut squares = L::splat(0.0);
+        for d in out.iter() {
+            squares = L::load(d).fma(L::load(d), squares);
+        }
+        let scale = L::splat(1.0 / (squares.sum() / width as f32 + rule.eps).sqrt());
         for (i, (y, w)) in out.iter_mut().zip(weight).enumerate() {
             let scaled = L::load(y).mul(scale).mul(L::load(w));
-            let biased = bias.map_or(scaled, |b| scaled.add(L::load(&b[i])));
-            biased.store(y);
+            match bias {
+                Some(bias) => scaled.add(L::load(&bias[i])).store(y),
+                None => scaled.store(y),
+            }
         }
     }
 }

@@ -10,8 +10,14 @@ pub(super) trait Encoding {
     const LEN: usize;
     /// Bytes of a block.
     const BYTES: usize;
-    /// Calls `f(i, elements 16 i .. 16 i + 16)` for `i` in ascending order.
-    fn each<L: Lanes>(block: &[u8], f: impl FnMut(usize, L));
+    /// Shows `v` the elements `16 i .. 16 i + 16` for `i` in ascending order.
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>);
+}
+
+/// Takes decoded elements. (A closure would be compiled without the instruction set.)
+pub(super) trait Visitor<L> {
+    /// Must be `#[inline(always)]`.
+    fn take(&mut self, i: usize, elements: L);
 }
 
 /// A computation over some encoding.
@@ -72,8 +78,8 @@ impl Encoding for F32 {
     const BYTES: usize = 64;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
-        f(0, L::from_f32(at(block, 0)));
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
+        v.take(0, L::from_f32(at(block, 0)));
     }
 }
 
@@ -82,8 +88,8 @@ impl Encoding for F16 {
     const BYTES: usize = 32;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
-        f(0, L::from_f16(at(block, 0)));
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
+        v.take(0, L::from_f16(at(block, 0)));
     }
 }
 
@@ -92,8 +98,8 @@ impl Encoding for Bf16 {
     const BYTES: usize = 32;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
-        f(0, L::from_bf16(at(block, 0)));
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
+        v.take(0, L::from_bf16(at(block, 0)));
     }
 }
 
@@ -102,10 +108,10 @@ impl Encoding for Q8_0 {
     const BYTES: usize = 34;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
         let d = half::<L>(block, 0);
-        f(0, L::from_i8(at(block, 2)).mul(d));
-        f(1, L::from_i8(at(block, 18)).mul(d));
+        v.take(0, L::from_i8(at(block, 2)).mul(d));
+        v.take(1, L::from_i8(at(block, 18)).mul(d));
     }
 }
 
@@ -114,11 +120,11 @@ impl Encoding for Q4_0 {
     const BYTES: usize = 18;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
         let (d, eight) = (half::<L>(block, 0), L::splat(8.0));
         let q = at::<16>(block, 2);
-        f(0, L::from_u8(&low(q)).sub(eight).mul(d));
-        f(1, L::from_u8(&high(q)).sub(eight).mul(d));
+        v.take(0, L::from_u8(&low(q)).sub(eight).mul(d));
+        v.take(1, L::from_u8(&high(q)).sub(eight).mul(d));
     }
 }
 
@@ -127,11 +133,11 @@ impl Encoding for Q4_1 {
     const BYTES: usize = 20;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
         let (d, m) = (half::<L>(block, 0), half::<L>(block, 2));
         let q = at::<16>(block, 4);
-        f(0, L::from_u8(&low(q)).mul(d).add(m));
-        f(1, L::from_u8(&high(q)).mul(d).add(m));
+        v.take(0, L::from_u8(&low(q)).mul(d).add(m));
+        v.take(1, L::from_u8(&high(q)).mul(d).add(m));
     }
 }
 
@@ -140,12 +146,12 @@ impl Encoding for Q5_0 {
     const BYTES: usize = 22;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
         let (d, sixteen) = (half::<L>(block, 0), L::splat(16.0));
         let fifth = u32::from_le_bytes(*at(block, 2));
         let q = at::<16>(block, 6);
-        f(0, L::from_u8(&with_fifth(low(q), fifth)).sub(sixteen).mul(d));
-        f(1, L::from_u8(&with_fifth(high(q), fifth >> 16)).sub(sixteen).mul(d));
+        v.take(0, L::from_u8(&with_fifth(low(q), fifth)).sub(sixteen).mul(d));
+        v.take(1, L::from_u8(&with_fifth(high(q), fifth >> 16)).sub(sixteen).mul(d));
     }
 }
 
@@ -154,12 +160,12 @@ impl Encoding for Q5_1 {
     const BYTES: usize = 24;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
         let (d, m) = (half::<L>(block, 0), half::<L>(block, 2));
         let fifth = u32::from_le_bytes(*at(block, 4));
         let q = at::<16>(block, 8);
-        f(0, L::from_u8(&with_fifth(low(q), fifth)).mul(d).add(m));
-        f(1, L::from_u8(&with_fifth(high(q), fifth >> 16)).mul(d).add(m));
+        v.take(0, L::from_u8(&with_fifth(low(q), fifth)).mul(d).add(m));
+        v.take(1, L::from_u8(&with_fifth(high(q), fifth >> 16)).mul(d).add(m));
     }
 }
 
@@ -168,16 +174,16 @@ impl Encoding for Q4K {
     const BYTES: usize = 144;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
-        let scales = k_scales::<L>(block);
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
+        let scales = KScales::read::<L>(block);
         // Sub-blocks 2p and 2p + 1 are the low and high nibbles of 32 bytes.
         for p in 0..4 {
             for nibble in 0..2 {
-                let (d, m) = scales(2 * p + nibble);
+                let (d, m) = scales.of::<L>(2 * p + nibble);
                 for side in 0..2 {
                     let q = at::<16>(block, 16 + 32 * p + 16 * side);
                     let q = if nibble == 0 { low(q) } else { high(q) };
-                    f(4 * p + 2 * nibble + side, L::from_u8(&q).mul(d).sub(m));
+                    v.take(4 * p + 2 * nibble + side, L::from_u8(&q).mul(d).sub(m));
                 }
             }
         }
@@ -189,18 +195,21 @@ impl Encoding for Q5K {
     const BYTES: usize = 176;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
-        let scales = k_scales::<L>(block);
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
+        let scales = KScales::read::<L>(block);
         for p in 0..4 {
             for nibble in 0..2 {
-                let (d, m) = scales(2 * p + nibble);
+                let (d, m) = scales.of::<L>(2 * p + nibble);
                 for side in 0..2 {
                     let (fifth, q) =
                         (at::<16>(block, 16 + 16 * side), at::<16>(block, 48 + 32 * p + 16 * side));
                     let q = if nibble == 0 { low(q) } else { high(q) };
                     let bit = 2 * p + nibble;
-                    let q: [u8; 16] = std::array::from_fn(|l| q[l] | (fifth[l] >> bit & 1) << 4);
-                    f(4 * p + 2 * nibble + side, L::from_u8(&q).mul(d).sub(m));
+                    let mut five = [0; 16];
+                    for l in 0..16 {
+                        five[l] = q[l] | (fifth[l] >> bit & 1) << 4;
+                    }
+                    v.take(4 * p + 2 * nibble + side, L::from_u8(&five).mul(d).sub(m));
                 }
             }
         }
@@ -212,7 +221,7 @@ impl Encoding for Q6K {
     const BYTES: usize = 210;
 
     #[inline(always)]
-    fn each<L: Lanes>(block: &[u8], mut f: impl FnMut(usize, L)) {
+    fn each<L: Lanes>(block: &[u8], v: &mut impl Visitor<L>) {
         let (d, bias) = (L::half(u16::from_le_bytes(*at(block, 208))), L::splat(32.0));
         let scales = at::<16>(block, 192);
         for (n, scale) in scales.iter().enumerate() {
@@ -220,8 +229,11 @@ impl Encoding for Q6K {
             let nibbles = at::<16>(block, half * 64 + quarter % 2 * 32 + side);
             let pairs = at::<16>(block, 128 + half * 32 + side);
             let nibbles = if quarter < 2 { low(nibbles) } else { high(nibbles) };
-            let q: [u8; 16] = std::array::from_fn(|l| nibbles[l] | (pairs[l] >> (2 * quarter) & 3) << 4);
-            f(n, L::from_u8(&q).sub(bias).mul(L::splat(d * f32::from(*scale as i8))));
+            let mut q = [0; 16];
+            for l in 0..16 {
+                q[l] = nibbles[l] | (pairs[l] >> (2 * quarter) & 3) << 4;
+            }
+            v.take(n, L::from_u8(&q).sub(bias).mul(L::splat(d * f32::from(*scale as i8))));
         }
     }
 }
@@ -234,33 +246,56 @@ fn at<const N: usize>(block: &[u8], offset: usize) -> &[u8; N] {
 
 #[inline(always)]
 fn half<L: Lanes>(block: &[u8], offset: usize) -> L {
-    L::splat(L::half(u16::from_le_bytes(*at(block, offset))))
+    L::splat_half(u16::from_le_bytes(*at(block, offset)))
 }
 
 #[inline(always)]
 fn low(q: &[u8; 16]) -> [u8; 16] {
-    std::array::from_fn(|l| q[l] & 0x0f)
+    let mut out = [0; 16];
+    for l in 0..16 {
+        out[l] = q[l] & 0x0f;
+    }
+    out
 }
 
 #[inline(always)]
 fn high(q: &[u8; 16]) -> [u8; 16] {
-    std::array::from_fn(|l| q[l] >> 4)
+    let mut out = [0; 16];
+    for l in 0..16 {
+        out[l] = q[l] >> 4;
+    }
+    out
 }
 
 /// Bit `l` of `fifth` becomes bit 4 of element `l`.
 #[inline(always)]
 fn with_fifth(q: [u8; 16], fifth: u32) -> [u8; 16] {
-    std::array::from_fn(|l| q[l] | ((fifth >> l) as u8 & 1) << 4)
+    let mut out = [0; 16];
+    for l in 0..16 {
+        out[l] = q[l] | ((fifth >> l) as u8 & 1) << 4;
+    }
+    out
 }
 
 /// Scale and minimum of each of the eight sub-blocks of a Q4_K or Q5_K block: 6-bit numbers, packed in bytes
 /// 4..16, times the two f16 numbers of the block.
-#[inline(always)]
-fn k_scales<L: Lanes>(block: &[u8]) -> impl Fn(usize) -> (L, L) {
-    let d = L::half(u16::from_le_bytes(*at(block, 0)));
-    let m = L::half(u16::from_le_bytes(*at(block, 2)));
-    let packed = *at::<12>(block, 4);
-    move |n| {
+struct KScales {
+    d: f32,
+    m: f32,
+    packed: [u8; 12],
+}
+
+impl KScales {
+    #[inline(always)]
+    fn read<L: Lanes>(block: &[u8]) -> KScales {
+        let d = L::half(u16::from_le_bytes(*at(block, 0)));
+        let m = L::half(u16::from_le_bytes(*at(block, 2)));
+        KScales { d, m, packed: *at(block, 4) }
+    }
+
+    #[inline(always)]
+    fn of<L: Lanes>(&self, n: usize) -> (L, L) {
+        let packed = &self.packed;
         let (scale, min) = match n {
             0..4 => (packed[n] & 63, packed[n + 4] & 63),
             _ => {
@@ -268,7 +303,7 @@ fn k_scales<L: Lanes>(block: &[u8]) -> impl Fn(usize) -> (L, L) {
                 (both & 0x0f | packed[n - 4] >> 6 << 4, both >> 4 | packed[n] >> 6 << 4)
             }
         };
-        (L::splat(d * f32::from(scale)), L::splat(m * f32::from(min)))
+        (L::splat(self.d * f32::from(scale)), L::splat(self.m * f32::from(min)))
     }
 }
 
@@ -278,6 +313,17 @@ mod tests {
     use super::*;
     use crate::engine::random_model::Random;
     use crate::quant;
+
+    struct Append<'a>(&'a mut Vec<f32>);
+
+    impl<L: Lanes> Visitor<L> for Append<'_> {
+        #[inline(always)]
+        fn take(&mut self, _i: usize, elements: L) {
+            let mut lanes = [0.0; 16];
+            elements.store(&mut lanes);
+            self.0.extend(lanes);
+        }
+    }
 
     struct Decode<'a>(DType, &'a [u8], &'a mut Vec<f32>);
 
@@ -291,11 +337,7 @@ mod tests {
                 #[inline(always)]
                 fn run<E: Encoding>(self) {
                     for block in self.0.chunks_exact(E::BYTES) {
-                        E::each::<L>(block, |_, v| {
-                            let mut lanes = [0.0; 16];
-                            v.store(&mut lanes);
-                            self.1.extend(lanes);
-                        });
+                        E::each::<L>(block, &mut Append(self.1));
                     }
                 }
             }

@@ -21,7 +21,7 @@ enum Set {
 
 /// A computation over 16 lanes. `run` must be `#[inline(always)]`, so that it is compiled inside the function that
 /// enables the instruction set.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     type Output;
     fn run<L: Lanes>(self) -> Self::Output;
 }
@@ -80,7 +80,7 @@ impl Isa {
 
     /// Runs `kernel` compiled for this instruction set.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             Set::Scalar => kernel.run::<Scalar>(),
             // SAFETY: an `Isa` exists only where `is_here` found every feature that the function enables.
@@ -92,7 +92,7 @@ impl Isa {
 
     /// Runs `kernel`; this architecture has portable code only.
     #[cfg(not(target_arch = "x86_64"))]
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run::<Scalar>()
     }
 }

@@ -9,10 +9,12 @@ use std::array::from_fn;
 pub(super) const WIDTH: usize = 16;
 
 /// Sixteen f32 values. All operations are lane by lane, each rounded once.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// Whether there are registers for a 4 × 6 tile of accumulators; else a 2 × 3 one fits.
     const LARGE_TILES: bool;
 
+    /// Asks for the cache line `offset` bytes after the start of `block`, which may lie anywhere.
+    fn prefetch(block: &[u8], offset: usize);
     fn splat(x: f32) -> Self;
     fn load(x: &[f32; 16]) -> Self;
     fn store(self, out: &mut [f32; 16]);
@@ -26,6 +28,8 @@ pub(super) trait Lanes: Copy {
     fn from_i8(bytes: &[u8; 16]) -> Self;
     /// One IEEE half, for the scale of a block.
     fn half(bits: u16) -> f32;
+    /// The same in every lane.
+    fn splat_half(bits: u16) -> Self;
 
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
@@ -71,6 +75,9 @@ impl Lanes for Scalar {
     const LARGE_TILES: bool = false;
 
     #[inline(always)]
+    fn prefetch(_block: &[u8], _offset: usize) {}
+
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         Scalar([x; 16])
     }
@@ -113,6 +120,11 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn half(bits: u16) -> f32 {
         half::f16::from_bits(bits).to_f32()
+    }
+
+    #[inline(always)]
+    fn splat_half(bits: u16) -> Self {
+        Self::splat(Self::half(bits))
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! One token multiplies blocks as they are decoded in registers, so weights are read once from memory. More tokens
 //! share panels of decoded rows, multiplied in tiles of accumulators.
 
-use super::encodings::{self, Encoding, WithEncoding};
+use super::encodings::{self, Encoding, Visitor, WithEncoding};
 use super::isa::{Isa, Kernel};
 use super::lanes::{Lanes, WIDTH};
 use super::rows::{Rows, SharedRows};
@@ -18,6 +18,9 @@ use std::ops::Range;
 
 /// Rows decoded at once for a batch: with 1500 columns, 96 KB of the second-level cache.
 const PANEL: usize = 16;
+
+/// One token reads weights faster than the processor's own prefetching follows rows of a few hundred bytes.
+const AHEAD: usize = 4096;
 
 /// A weight `[rows, width]` in the encoding of its file.
 pub struct Matrix {
@@ -95,7 +98,7 @@ pub(super) unsafe fn multiply(
     if x.n() == 1 && matrix.row_bytes.is_some() {
         isa.run(OneToken(job));
     } else {
-        isa.run(Batch(job));
+        PANEL_ROWS.with_borrow_mut(|panel| isa.run(Batch(job, panel)));
     }
 }
 
@@ -152,13 +155,13 @@ impl<L: Lanes> WithEncoding for Dots<'_, L> {
         let mut r = rows.start;
         // Two rows at once: one chain of fma alone would wait for its own latency.
         while r + 2 <= rows.end {
-            let sums = dots::<L, E, 2>(from_fn(|i| matrix.row(r + i, row_bytes)), x);
-            sums.into_iter().enumerate().for_each(|(i, sum)| sink.put(0, r + i, sum));
+            let sums = dots::<L, E, 2>([matrix.row(r, row_bytes), matrix.row(r + 1, row_bytes)], x);
+            sink.put(0, r, sums[0]);
+            sink.put(0, r + 1, sums[1]);
             r += 2;
         }
         if r < rows.end {
-            let [sum] = dots::<L, E, 1>([matrix.row(r, row_bytes)], x);
-            sink.put(0, r, sum);
+            sink.put(0, r, dots::<L, E, 1>([matrix.row(r, row_bytes)], x)[0]);
         }
     }
 }
@@ -167,40 +170,56 @@ impl<L: Lanes> WithEncoding for Dots<'_, L> {
 fn dots<L: Lanes, E: Encoding, const R: usize>(rows: [&[u8]; R], x: &[[f32; WIDTH]]) -> [f32; R] {
     let mut acc = [L::splat(0.0); R];
     for (b, x) in x.chunks_exact(E::LEN / WIDTH).enumerate() {
-        for (acc, row) in acc.iter_mut().zip(rows) {
-            let block = &row[b * E::BYTES..(b + 1) * E::BYTES];
-            E::each::<L>(block, |i, w| *acc = w.fma(L::load(&x[i]), *acc));
+        for r in 0..R {
+            let block = &rows[r][b * E::BYTES..(b + 1) * E::BYTES];
+            L::prefetch(block, AHEAD);
+            E::each::<L>(block, &mut Dot { x, acc: &mut acc[r] });
         }
     }
-    acc.map(L::sum)
+    let mut sums = [0.0; R];
+    for r in 0..R {
+        sums[r] = acc[r].sum();
+    }
+    sums
 }
 
-struct Batch<'a>(Product<'a>);
+/// Adds decoded elements times activations.
+struct Dot<'a, L> {
+    x: &'a [[f32; WIDTH]],
+    acc: &'a mut L,
+}
+
+impl<L: Lanes> Visitor<L> for Dot<'_, L> {
+    #[inline(always)]
+    fn take(&mut self, i: usize, elements: L) {
+        *self.acc = elements.fma(L::load(&self.x[i]), *self.acc);
+    }
+}
+
+struct Batch<'a>(Product<'a>, &'a mut Vec<[f32; WIDTH]>);
 
 impl Kernel for Batch<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Product { matrix, x, rows, sink } = self.0;
+        let Batch(Product { matrix, x, rows, sink }, panel) = self;
         let vectors = x.vectors();
-        PANEL_ROWS.with_borrow_mut(|panel| {
-            panel.clear();
-            panel.resize(PANEL * vectors, [0.0; WIDTH]);
-            let mut start = rows.start;
-            while start < rows.end {
-                let n = PANEL.min(rows.end - start);
-                for (i, row) in panel.chunks_exact_mut(vectors).take(n).enumerate() {
-                    decode::<L>(matrix, start + i, row);
-                }
-                if L::LARGE_TILES {
-                    tiles::<L, 4, 6>(&panel[..], x, start..start + n, &sink);
-                } else {
-                    tiles::<L, 2, 3>(&panel[..], x, start..start + n, &sink);
-                }
-                start += n;
+        panel.clear();
+        panel.resize(PANEL * vectors, [0.0; WIDTH]);
+        let mut start = rows.start;
+        while start < rows.end {
+            let n = PANEL.min(rows.end - start);
+            for (i, row) in panel.chunks_exact_mut(vectors).take(n).enumerate() {
+                decode::<L>(matrix, start + i, row);
             }
-        });
+            if L::LARGE_TILES {
+                tiles::<L, 4, 6>(panel, x, start..start + n, &sink);
+            } else {
+                tiles::<L, 2, 3>(panel, x, start..start + n, &sink);
+            }
+            start += n;
+        }
     }
 }
 
@@ -219,7 +238,7 @@ fn decode<L: Lanes>(matrix: &Matrix, r: usize, out: &mut [[f32; WIDTH]]) {
         #[inline(always)]
         fn run<E: Encoding>(self) {
             for (block, out) in self.0.chunks_exact(E::BYTES).zip(self.1.chunks_exact_mut(E::LEN / WIDTH)) {
-                E::each::<L>(block, |i, w| w.store(&mut out[i]));
+                E::each::<L>(block, &mut Keep(out));
             }
         }
     }
@@ -231,6 +250,16 @@ fn decode<L: Lanes>(matrix: &Matrix, r: usize, out: &mut [[f32; WIDTH]]) {
         None => matrix
             .read_row(r, &mut out.as_flattened_mut()[..matrix.width])
             .expect("`Matrix::new` checked the codec and the size, and r is a row"),
+    }
+}
+
+/// Stores decoded elements.
+struct Keep<'a>(&'a mut [[f32; WIDTH]]);
+
+impl<L: Lanes> Visitor<L> for Keep<'_> {
+    #[inline(always)]
+    fn take(&mut self, i: usize, elements: L) {
+        elements.store(&mut self.0[i]);
     }
 }
 
@@ -290,7 +319,10 @@ fn tile<L: Lanes, const R: usize, const T: usize>(
     let (weights, tokens) = (weights.map(|w| &w[..vectors]), tokens.map(|x| &x[..vectors]));
     let mut acc = [[L::splat(0.0); T]; R];
     for k in 0..vectors {
-        let w: [L; R] = from_fn(|r| L::load(&weights[r][k]));
+        let mut w = [L::splat(0.0); R];
+        for r in 0..R {
+            w[r] = L::load(&weights[r][k]);
+        }
         for (t, token) in tokens.iter().enumerate() {
             let x = L::load(&token[k]);
             for r in 0..R {
@@ -298,5 +330,11 @@ fn tile<L: Lanes, const R: usize, const T: usize>(
             }
         }
     }
-    acc.map(|row| row.map(L::sum))
+    let mut sums = [[0.0; T]; R];
+    for r in 0..R {
+        for t in 0..T {
+            sums[r][t] = acc[r][t].sum();
+        }
+    }
+    sums
 }

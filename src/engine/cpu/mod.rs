@@ -4,7 +4,7 @@
 //! are batched, because every output element has one order of operations, written down in `contracts/kernels/`.
 
 mod attention;
-mod elementwise;
+pub(super) mod elementwise;
 mod encodings;
 mod isa;
 mod lanes;
@@ -131,6 +131,17 @@ impl Backend for Cpu {
 
     fn buffer(&self, width: usize) -> Rows {
         Rows::new(width)
+    }
+
+    fn from_host(&self, width: usize, values: &[f32]) -> Rows {
+        let mut rows = Rows::new(width);
+        rows.set_n(values.len() / width);
+        values.chunks_exact(width).enumerate().for_each(|(t, row)| rows.values_mut(t).copy_from_slice(row));
+        rows
+    }
+
+    fn to_host(&self, buffer: &Rows) -> Vec<f32> {
+        (0..buffer.n()).flat_map(|t| buffer.values(t).iter().copied()).collect()
     }
 
     fn cache(&self, heads: &Heads) -> Cache {

@@ -2,6 +2,9 @@
 //!
 //! Every operation is one IEEE instruction per lane, as in the scalar definition. The values of these types exist
 //! only inside [`Isa::run`](super::isa::Isa), after the processor was asked for the features.
+//!
+//! No closure may touch lanes: a closure is a function of its own, without the features, and what it calls would
+//! not be inlined.
 
 // SAFETY, for every block below: loads and stores are unaligned and go through references to arrays of exactly
 // the bytes they touch; the instructions exist, because `Isa::run` instantiates a kernel with these types only
@@ -38,15 +41,27 @@ fn largest4(v: __m128) -> f32 {
     }
 }
 
+/// Asks for a cache line; an address that is not mapped is ignored by the processor.
+#[inline(always)]
+fn prefetch(at: *const u8) {
+    // SAFETY: a prefetch reads nothing and never faults.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+}
+
 /// One IEEE half.
 #[inline(always)]
 fn half(bits: u16) -> f32 {
     // SAFETY: F16C is enabled with both instruction sets.
-    unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+    unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_set1_epi16(bits as i16))) }
 }
 
 impl Lanes for Avx2 {
     const LARGE_TILES: bool = false;
+
+    #[inline(always)]
+    fn prefetch(block: &[u8], offset: usize) {
+        prefetch(block.as_ptr().wrapping_add(offset));
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -82,8 +97,9 @@ impl Lanes for Avx2 {
     fn from_bf16(bytes: &[u8; 32]) -> Self {
         let at = bytes.as_ptr().cast::<__m128i>();
         unsafe {
-            let wide = |v| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(v)));
-            Avx2(wide(_mm_loadu_si128(at)), wide(_mm_loadu_si128(at.add(1))))
+            let low = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(at)));
+            let high = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(at.add(1))));
+            Avx2(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
         }
     }
 
@@ -91,8 +107,8 @@ impl Lanes for Avx2 {
     fn from_u8(bytes: &[u8; 16]) -> Self {
         unsafe {
             let all = _mm_loadu_si128(bytes.as_ptr().cast());
-            let wide = |v| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v));
-            Avx2(wide(all), wide(_mm_srli_si128::<8>(all)))
+            let (low, high) = (_mm256_cvtepu8_epi32(all), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(all)));
+            Avx2(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
         }
     }
 
@@ -100,14 +116,22 @@ impl Lanes for Avx2 {
     fn from_i8(bytes: &[u8; 16]) -> Self {
         unsafe {
             let all = _mm_loadu_si128(bytes.as_ptr().cast());
-            let wide = |v| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v));
-            Avx2(wide(all), wide(_mm_srli_si128::<8>(all)))
+            let (low, high) = (_mm256_cvtepi8_epi32(all), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(all)));
+            Avx2(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
         }
     }
 
     #[inline(always)]
     fn half(bits: u16) -> f32 {
         half(bits)
+    }
+
+    #[inline(always)]
+    fn splat_half(bits: u16) -> Self {
+        unsafe {
+            let all = _mm256_cvtph_ps(_mm_set1_epi16(bits as i16));
+            Avx2(all, all)
+        }
     }
 
     #[inline(always)]
@@ -149,11 +173,9 @@ impl Lanes for Avx2 {
     fn power_of_two(self) -> Self {
         unsafe {
             let bias = _mm256_set1_epi32(127 << 23);
-            let power = |v| {
-                let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(v));
-                _mm256_castsi256_ps(_mm256_add_epi32(exponent, bias))
-            };
-            Avx2(power(self.0), power(self.1))
+            let low = _mm256_add_epi32(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.0)), bias);
+            let high = _mm256_add_epi32(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.1)), bias);
+            Avx2(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
         }
     }
 
@@ -176,6 +198,11 @@ impl Lanes for Avx2 {
 
 impl Lanes for Avx512 {
     const LARGE_TILES: bool = true;
+
+    #[inline(always)]
+    fn prefetch(block: &[u8], offset: usize) {
+        prefetch(block.as_ptr().wrapping_add(offset));
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -223,6 +250,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn half(bits: u16) -> f32 {
         half(bits)
+    }
+
+    #[inline(always)]
+    fn splat_half(bits: u16) -> Self {
+        unsafe { Avx512(_mm512_cvtph_ps(_mm256_set1_epi16(bits as i16))) }
     }
 
     #[inline(always)]
