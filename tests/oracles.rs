@@ -36,7 +36,8 @@ fn load(path: &Path, backend: &str) -> LoadedModel {
 fn judge_prompts(model: &LoadedModel, slug: &str) {
     let vocab = model.config().vocab_size;
     for prompt in PROMPTS {
-        let recorded = oracle::load_logits(&root().join("oracle").join(slug), prompt).expect("a recorded oracle");
+        let recorded =
+            oracle::load_logits(&root().join("oracle").join(slug), prompt).expect("a recorded oracle");
         let options = GenerateOptions {
             max_tokens: recorded.tokens.len(),
             stop: vec![],

@@ -190,7 +190,7 @@ fn check_sizes(c: &ModelConfig) -> Result<(), String> {
     if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
         return Err(format!("{name} is 0"));
     }
-    if c.n_heads % c.n_kv_heads != 0 {
+    if !c.n_heads.is_multiple_of(c.n_kv_heads) {
         return Err(format!("{} query heads are no multiple of {} key heads", c.n_heads, c.n_kv_heads));
     }
     if c.n_heads.checked_mul(c.head_dim).is_none() {

@@ -49,9 +49,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// An empty buffer of `width` columns.
     fn buffer(&self, width: usize) -> Self::Buffer;
     /// A buffer holding `values`, `[n, width]`.
-    fn from_host(&self, width: usize, values: &[f32]) -> Self::Buffer;
+    fn upload(&self, width: usize, values: &[f32]) -> Self::Buffer;
     /// The values of a buffer, `[n, width]`.
-    fn to_host(&self, buffer: &Self::Buffer) -> Vec<f32>;
+    fn download(&self, buffer: &Self::Buffer) -> Vec<f32>;
     /// An empty cache of one layer.
     fn cache(&self, heads: &Heads) -> Self::Cache;
 

@@ -44,12 +44,12 @@ fn judge(kernel: &str, expected: &[f32], found: &[f32], case: &str) {
 fn matmul_follows_its_contract() {
     fn run<B: Backend>(b: &B, w: &Weight, bias: &[f32], x: &[f32], residual: &[f32]) -> [Vec<f32>; 2] {
         let (rows, columns) = (w.tensor.shape.0[0], w.tensor.shape.0[1]);
-        let x = b.from_host(columns, x);
+        let x = b.upload(columns, x);
         let mut y = b.buffer(rows);
         b.linear([&linear(b, w, None)], &x, [&mut y]).expect("valid");
-        let mut sum = b.from_host(rows, residual);
+        let mut sum = b.upload(rows, residual);
         b.linear_add(&linear(b, w, Some(bias)), &x, &mut sum).expect("valid");
-        [b.to_host(&y), b.to_host(&sum)]
+        [b.download(&y), b.download(&sum)]
     }
     let mut random = Random(1);
     for (n, rows, columns) in SIZES {
@@ -71,11 +71,11 @@ fn matmul_follows_its_contract() {
 #[test]
 fn norms_follow_their_contracts() {
     fn run<B: Backend>(b: &B, rule: NormRule, w: &[f32], bias: &[f32], x: &[f32]) -> Vec<f32> {
-        let x = b.from_host(w.len(), x);
+        let x = b.upload(w.len(), x);
         let mut y = b.buffer(w.len());
         let bias = (rule.kind == NormKind::Layer).then(|| b.vector(bias.to_vec()));
         b.norm(&Norm { rule, weight: b.vector(w.to_vec()), bias }, &x, &mut y);
-        b.to_host(&y)
+        b.download(&y)
     }
     let mut random = Random(2);
     for (kind, name) in [(NormKind::Rms, "rms_norm"), (NormKind::Layer, "layer_norm")] {
@@ -145,14 +145,14 @@ fn attention_follows_its_contract() {
         let (mut cache, mut last) = (b.cache(heads), Vec::new());
         let n = q.len() / wide;
         for (start, end) in [(0, first), (first, n)] {
-            let mut q = b.from_host(wide, &q[start * wide..end * wide]);
-            let mut k = b.from_host(narrow, &k[start * narrow..end * narrow]);
-            let v = b.from_host(narrow, &v[start * narrow..end * narrow]);
+            let mut q = b.upload(wide, &q[start * wide..end * wide]);
+            let mut k = b.upload(narrow, &k[start * narrow..end * narrow]);
+            let v = b.upload(narrow, &v[start * narrow..end * narrow]);
             let angles = rope.angles(start, end - start);
             b.rope_store(heads, Some(&angles), start, (&mut q, &mut k, &v), &mut cache);
             let mut out = b.buffer(wide);
             b.attend(heads, &q, &cache, start, &mut out);
-            last = b.to_host(&out);
+            last = b.download(&out);
         }
         last
     }
@@ -192,12 +192,12 @@ fn activations_follow_their_contracts() {
 #[test]
 fn feed_forwards_follow_their_contracts() {
     fn run<B: Backend>(b: &B, gate: &Weight, up: &Weight, x: &[f32]) -> [Vec<f32>; 2] {
-        let x = b.from_host(gate.tensor.shape.0[1], x);
+        let x = b.upload(gate.tensor.shape.0[1], x);
         let mut out = b.buffer(gate.tensor.shape.0[0]);
         b.silu_gated(&linear(b, gate, None), &linear(b, up, None), &x, &mut out).expect("valid");
-        let gated = b.to_host(&out);
+        let gated = b.download(&out);
         b.gelu(&linear(b, up, None), &x, &mut out).expect("valid");
-        [gated, b.to_host(&out)]
+        [gated, b.download(&out)]
     }
     let mut random = Random(5);
     for (n, rows, columns) in SIZES {
@@ -219,7 +219,7 @@ fn embedding_follows_its_contract() {
         let mut x = b.buffer(96);
         b.embed(&b.matrix(table).expect("has a codec"), &[3, 0, 36, 3], &mut x).expect("valid");
         b.add_positions(&b.matrix(positions).expect("has a codec"), 5, &mut x).expect("valid");
-        b.to_host(&x)
+        b.download(&x)
     }
     let mut random = Random(6);
     let (table, positions) =

@@ -47,7 +47,8 @@ pub(crate) fn model(config: &ModelConfig, dtype: DType, seed: u64) -> Model {
         add("output.weight".into(), &[c.vocab_size, hidden], 0.0, 0.3);
     }
     let layer_norm = c.norm == NormKind::Layer;
-    let norm = |add: &mut dyn FnMut(String, &[usize], f32, f32), name: String| {
+    type Add<'a> = &'a mut dyn FnMut(String, &[usize], f32, f32);
+    let norm = |add: Add, name: String| {
         add(format!("{name}.weight"), &[hidden], 1.0, 0.3);
         if layer_norm {
             add(format!("{name}.bias"), &[hidden], 0.0, 0.3);

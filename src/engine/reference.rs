@@ -61,11 +61,11 @@ impl Backend for Reference {
         Rows { width, data: Vec::new() }
     }
 
-    fn from_host(&self, width: usize, values: &[f32]) -> Rows {
+    fn upload(&self, width: usize, values: &[f32]) -> Rows {
         Rows { width, data: values.to_vec() }
     }
 
-    fn to_host(&self, buffer: &Rows) -> Vec<f32> {
+    fn download(&self, buffer: &Rows) -> Vec<f32> {
         buffer.data.clone()
     }
 

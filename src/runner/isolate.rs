@@ -87,7 +87,10 @@ fn hear_panics() {
 }
 
 fn describe(info: &PanicHookInfo) -> String {
-    let message = info.payload_as_str().unwrap_or("panicked without a message");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("panicked without a message");
     match info.location() {
         Some(place) => format!("{message} ({}:{})", place.file(), place.line()),
         None => message.to_owned(),

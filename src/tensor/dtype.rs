@@ -158,7 +158,7 @@ impl DType {
         match self {
             AprQ8 => numel.checked_add(4),
             AprQ4 => numel.div_ceil(32).checked_mul(18),
-            _ if shape.row_len() % self.block_len() != 0 => None,
+            _ if !shape.row_len().is_multiple_of(self.block_len()) => None,
             _ => (numel / self.block_len()).checked_mul(self.block_bytes()),
         }
     }

@@ -38,7 +38,7 @@ fn silu<L: Lanes>(x: L) -> L {
 /// `x / (1 + exp(-2 u))` with `u = sqrt(2/pi) (x + 0.044715 x³)`: the same function as `x/2 (1 + tanh u)`.
 #[inline(always)]
 fn gelu<L: Lanes>(x: L) -> L {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
     let cubic = x.mul(x).mul(x).fma(L::splat(0.044715), x);
     x.div(L::splat(1.0).add(exp(cubic.mul(L::splat(-TWICE_ROOT)))))
 }

@@ -133,14 +133,14 @@ impl Backend for Cpu {
         Rows::new(width)
     }
 
-    fn from_host(&self, width: usize, values: &[f32]) -> Rows {
+    fn upload(&self, width: usize, values: &[f32]) -> Rows {
         let mut rows = Rows::new(width);
         rows.set_n(values.len() / width);
         values.chunks_exact(width).enumerate().for_each(|(t, row)| rows.values_mut(t).copy_from_slice(row));
         rows
     }
 
-    fn to_host(&self, buffer: &Rows) -> Vec<f32> {
+    fn download(&self, buffer: &Rows) -> Vec<f32> {
         (0..buffer.n()).flat_map(|t| buffer.values(t).iter().copied()).collect()
     }
 
