@@ -35,6 +35,8 @@ pub struct Contract {
     /// Both texts as read, for the provenance hash.
     pub text: String,
     names: Vec<Regex>,
+    format_file: String,
+    extension_file: String,
 }
 
 /// `|a - b| <= atol + rtol * |reference|`, with the place it is written in.
@@ -97,14 +99,20 @@ impl Contract {
         for pattern in patterns {
             names.push(Regex::new(pattern).map_err(|e| Error::new(Kind::Usage, format_file, e.to_string()))?);
         }
-        let contract = Contract { format, extension, text, names };
-        contract.check_examples(format_file)?;
+        let (format_file, extension_file) = (format_file.to_owned(), extension_file.to_owned());
+        let contract = Contract { format, extension, text, names, format_file, extension_file };
+        contract.check_examples()?;
         Ok(contract)
     }
 
     /// How the owner's document is called where a limit comes from it.
-    pub fn format_source(&self) -> &'static str {
-        FORMAT_FILE
+    pub fn format_source(&self) -> &str {
+        &self.format_file
+    }
+
+    /// How the extension is called where a limit comes from it.
+    pub fn extension_source(&self) -> &str {
+        &self.extension_file
     }
 
     /// Whether a stored tensor name obeys `tensor_naming`.
@@ -121,8 +129,8 @@ impl Contract {
 
     /// How far a statistic of a tensor of `dtype` may move.
     pub fn tolerance(&self, dtype: DType) -> Option<Tolerance> {
-        let owner = self.format.tolerances.iter().map(|t| (FORMAT_FILE, &t.dtype, t.atol, t.rtol));
-        let ours = self.extension.tolerances.iter().map(|t| (EXTENSION_FILE, &t.dtype, t.atol, t.rtol));
+        let owner = self.format.tolerances.iter().map(|t| (&self.format_file, &t.dtype, t.atol, t.rtol));
+        let ours = self.extension.tolerances.iter().map(|t| (&self.extension_file, &t.dtype, t.atol, t.rtol));
         owner.chain(ours).find(|(_, name, ..)| *name == dtype.name()).map(|(file, name, atol, rtol)| {
             Tolerance { atol, rtol, source: format!("{file} tolerances.{name}") }
         })
@@ -138,8 +146,9 @@ impl Contract {
         self.format.invariants.iter().find(|i| i.gate_id == gate_id)
     }
 
-    fn check_examples(&self, file: &str) -> Result<()> {
-        let wrong = |what: String| Err(Error::new(Kind::Usage, file, what).at("tensor_naming.examples"));
+    fn check_examples(&self) -> Result<()> {
+        let wrong =
+            |what: String| Err(Error::new(Kind::Usage, &self.format_file, what).at("tensor_naming.examples"));
         for example in &self.format.tensor_naming.examples {
             if !self.allows_name(&example.canonical) {
                 return wrong(format!("the pattern refuses its own example `{}`", example.canonical));
@@ -213,6 +222,21 @@ mod tests {
         {
             assert!(!contract.allows_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_contract_in_a_folder_names_its_own_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = Contract::from_folder(dir.path()).unwrap_err();
+        assert!(missing.kind == Kind::Io && missing.to_string().contains("apr-format-v1.yaml"), "{missing}");
+        let stricter = FORMAT_TEXT.replace("\"Q8_0\", atol: 0.01,", "\"Q8_0\", atol: 0.005,");
+        std::fs::write(dir.path().join("apr-format-v1.yaml"), stricter).unwrap();
+        std::fs::write(dir.path().join("apr-format-v1.ext.yaml"), EXTENSION_TEXT).unwrap();
+        let contract = Contract::from_folder(dir.path()).unwrap();
+        let q8 = contract.tolerance(DType::Q8_0).expect("the contract names Q8_0");
+        // The columns of the owner's table are aligned with spaces, so the replacement must have found its line.
+        assert_eq!(q8.atol, 0.005);
+        assert!(q8.source.starts_with(&dir.path().display().to_string()), "{}", q8.source);
     }
 
     #[test]

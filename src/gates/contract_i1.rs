@@ -5,7 +5,6 @@ use super::evidence::{Bound, number};
 use super::runtime_parity::largest_difference;
 use super::trial::usage;
 use super::{Evidence, Gate, Trial};
-use crate::contract::EXTENSION_FILE;
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, Unable};
 use crate::stats::{argmax, count_mismatches, kl_divergence, top_two_gap};
@@ -130,11 +129,12 @@ fn exact(trial: &Trial, paths: &Paths, evidence: &mut Evidence) -> Answer<()> {
 }
 
 fn within_bound(trial: &Trial, paths: &Paths, dtype: DType, evidence: &mut Evidence) -> Answer<()> {
+    let extension = trial.contract.extension_source();
     let law = trial
         .contract
         .encoding(dtype)
-        .ok_or_else(|| usage(format!("{EXTENSION_FILE} gives no law for {dtype}: I-1 has no bound")))?;
-    let own = (law.mean_kl, format!("{EXTENSION_FILE} encodings.{dtype}.mean_kl"));
+        .ok_or_else(|| usage(format!("{extension} gives no law for {dtype}: I-1 has no bound")))?;
+    let own = (law.mean_kl, format!("{extension} encodings.{dtype}.mean_kl"));
     let (limit, source) = trial.settings.given_number("max_mean_kl").unwrap_or(own);
     let mean_kl = paths.sum_kl / paths.positions.max(1) as f64;
     evidence.hold("mean_kl", mean_kl, "nats", paths.positions, Bound::at_most(limit, source));
@@ -142,7 +142,7 @@ fn within_bound(trial: &Trial, paths: &Paths, dtype: DType, evidence: &mut Evide
     let clear = paths.gaps.iter().filter(|g| **g > gap).count();
     let flips = paths.flips.iter().filter(|g| **g > gap).count();
     if clear > 0 {
-        let source = format!("{EXTENSION_FILE} clear_gap_sigmas; a gap over {} nats is clear", number(gap));
+        let source = format!("{extension} clear_gap_sigmas; a gap over {} nats is clear", number(gap));
         evidence.hold("clear_top1_flips", flips as f64, "tokens", clear as u64, Bound::zero(source));
     }
     hold_prompts(paths, evidence, format!("{} I-5", trial.contract.format_source()));
@@ -167,7 +167,9 @@ fn coarsest_difference(trial: &Trial, original: &dyn Subject) -> Answer<Option<D
         if original.values(&other.name)? == trial.subject.values(&tensor.name)? {
             continue;
         }
-        for dtype in [tensor.dtype, other.dtype] {
+        // A tensor that kept its encoding was not encoded: like F32, that explains no difference.
+        let kept = tensor.dtype == other.dtype;
+        for dtype in if kept { [DType::F32; 2] } else { [tensor.dtype, other.dtype] } {
             let kl = trial.contract.encoding(dtype).map_or(0.0, |law| law.mean_kl);
             if coarsest.is_none_or(|(worst, _)| kl > worst) {
                 coarsest = Some((kl, dtype));
@@ -225,6 +227,16 @@ mod tests {
         let flips = judged.measurements.iter().find(|m| m.metric == "clear_top1_flips").unwrap();
         assert!(flips.value >= 1.0 && flips.n >= 1, "{flips:?}");
         assert!(judged.detail.contains("prompt `a`: first differing token"), "{}", judged.detail);
+    }
+
+    #[test]
+    fn a_tensor_that_kept_its_encoding_explains_no_difference() {
+        let mut original = FakeSubject::new("source");
+        original.weights[1].0.dtype = DType::Q4_0;
+        let judged = Bench::default().compare(&ContractI1, &through(DType::Q4_0, 0.1), &original);
+        fails(judged, "mean_kl");
+        let bench = Bench::default().word("encoding", "Q4_0");
+        passes(bench.compare(&ContractI1, &through(DType::Q4_0, 0.1), &original));
     }
 
     #[test]

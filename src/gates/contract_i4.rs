@@ -3,7 +3,7 @@
 use super::evidence::{Bound, holds, number};
 use super::trial::usage;
 use super::{Evidence, Gate, Trial};
-use crate::contract::{EXTENSION_FILE, EncodingLaw, Scope, Tolerance};
+use crate::contract::{EncodingLaw, Scope, Tolerance};
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, LimitOp, Unable};
 use crate::stats::{Noise, Statistics};
@@ -46,7 +46,7 @@ impl Gate for ContractI4 {
             let Some(other) = theirs.iter().find(|t| t.name == tensor.name && t.shape == tensor.shape) else {
                 continue;
             };
-            let dtype = encoding_of(trial, tensor)?;
+            let dtype = encoding_of(trial, other, tensor)?;
             let (before, after) = (original.values(&other.name)?, trial.subject.values(&tensor.name)?);
             let checked = check(trial, tensor, dtype, &before, &after)?;
             worst.take(&checked);
@@ -76,21 +76,23 @@ struct TensorCheck {
 }
 
 fn check(trial: &Trial, t: &TensorFacts, dtype: DType, before: &[f32], after: &[f32]) -> Answer<TensorCheck> {
-    let no_law = || usage(format!("{EXTENSION_FILE} gives no tolerance for {dtype}: I-4 has no bound"));
+    let extension = trial.contract.extension_source();
+    let no_law = || usage(format!("{extension} gives no tolerance for {dtype}: I-4 has no bound"));
     let tolerance = trial.contract.tolerance(dtype).ok_or_else(no_law)?;
     let law = trial.contract.encoding(dtype).ok_or_else(no_law)?;
     let noise = Noise::between(before, after).ok_or_else(|| {
         Unable::Vacuous(format!("{}: {} values against {}", t.name, before.len(), after.len()))
     })?;
     let mut wrong = Vec::new();
-    let statistic = statistics(&tolerance, law, before, after, dtype, &mut wrong);
-    let element = law.proven.then(|| elements(law, t, before, after, &mut wrong));
+    let label = if dtype == t.dtype { dtype.to_string() } else { format!("{} held as {dtype}", t.dtype) };
+    let statistic = statistics(&tolerance, law, before, after, &label, &mut wrong);
+    let element = law.proven.then(|| elements(law, t, (before, after), &label, &mut wrong));
     let sqnr = noise.sqnr_db();
     let margin = law.sqnr_floor_db.map(|floor| sqnr - floor);
     if let (Some(floor), Some(margin)) = (law.sqnr_floor_db, margin)
         && !holds(LimitOp::AtLeast, margin, 0.0)
     {
-        let what = format!("{dtype}: signal to noise {} dB, floor {floor} dB", number(sqnr));
+        let what = format!("{label}: signal to noise {} dB, floor {floor} dB", number(sqnr));
         wrong.push((f64::INFINITY, what));
     }
     Ok(TensorCheck { statistic, element, margin, sqnr, wrong })
@@ -102,7 +104,7 @@ fn statistics(
     law: &EncodingLaw,
     before: &[f32],
     after: &[f32],
-    dtype: DType,
+    label: &str,
     wrong: &mut Vec<(f64, String)>,
 ) -> f64 {
     let (a, b) = (Statistics::of(before), Statistics::of(after));
@@ -119,7 +121,7 @@ fn statistics(
         let share = share_of((old - new).abs(), allowed);
         if share > 1.0 {
             let (old, new, allowed) = (number(old), number(new), number(allowed));
-            wrong.push((share, format!("{dtype}: {name} {old} became {new}, allowed {allowed}")));
+            wrong.push((share, format!("{label}: {name} {old} became {new}, allowed {allowed}")));
         }
         worst.max(share)
     })
@@ -129,8 +131,8 @@ fn statistics(
 fn elements(
     law: &EncodingLaw,
     t: &TensorFacts,
-    before: &[f32],
-    after: &[f32],
+    (before, after): (&[f32], &[f32]),
+    label: &str,
     wrong: &mut Vec<(f64, String)>,
 ) -> f64 {
     let row_len = match law.scope {
@@ -152,10 +154,8 @@ fn elements(
     if worst.0 > 1.0 {
         let (row, column) = (worst.1 / t.shape.row_len().max(1), worst.1 % t.shape.row_len().max(1));
         let (old, new) = (before[worst.1], after[worst.1]);
-        let what = format!(
-            "{}: element [{row}, {column}] {old} became {new}, further than the encoding can",
-            law.dtype
-        );
+        let what =
+            format!("{label}: element [{row}, {column}] {old} became {new}, further than the encoding can");
         wrong.push((worst.0, what));
     }
     worst.0
@@ -172,12 +172,14 @@ fn share_of(moved: f64, allowed: f64) -> f64 {
     }
 }
 
-/// The tensor's own encoding, or the coarser one that the playbook says lies on the way; plain 1-D stays plain.
-fn encoding_of(trial: &Trial, tensor: &TensorFacts) -> Answer<DType> {
+/// The encoding that may have moved a tensor: the coarser one that the playbook says lies on the way (plain 1-D
+/// tensors stay plain); none, which is what F32 does, where both files have the same; else the tensor's own.
+fn encoding_of(trial: &Trial, original: &TensorFacts, tensor: &TensorFacts) -> Answer<DType> {
     match trial.settings.given_word("encoding") {
         Some(name) if tensor.shape.ndim() > 1 => {
             DType::from_name(name).ok_or_else(|| usage(format!("unknown encoding `{name}`")))
         }
+        Some(_) | None if original.dtype == tensor.dtype => Ok(DType::F32),
         Some(_) | None => Ok(tensor.dtype),
     }
 }
@@ -212,8 +214,8 @@ impl Worst {
     }
 
     fn hold(&self, trial: &Trial, evidence: &mut Evidence) {
-        let statistics =
-            format!("{} tolerances, {EXTENSION_FILE} worst_case", trial.contract.format_source());
+        let extension = trial.contract.extension_source();
+        let statistics = format!("{} tolerances, {extension} worst_case", trial.contract.format_source());
         evidence.hold(
             "tensors_outside",
             self.outside as f64,
@@ -229,11 +231,11 @@ impl Worst {
             Bound::at_most(1.0, statistics),
         );
         if let Some(margin) = self.margin {
-            let source = format!("{EXTENSION_FILE} sqnr_floor_db");
+            let source = format!("{extension} sqnr_floor_db");
             evidence.hold("sqnr_over_floor", margin, "dB", self.margins_of, Bound::at_least(0.0, source));
         }
         if let Some(element) = self.element {
-            let source = format!("{EXTENSION_FILE} worst_case of every element");
+            let source = format!("{extension} worst_case of every element");
             evidence.hold(
                 "element_share_of_worst_case",
                 element,
@@ -301,6 +303,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tensor_that_kept_its_encoding_must_have_kept_its_numbers() {
+        let mut original = FakeSubject::new("source");
+        original.weights[1].0.dtype = DType::Q8_0;
+        let mut artifact = converted(DType::Q8_0, |v| v);
+        passes(Bench::default().compare(&ContractI4, &artifact, &original));
+        artifact.weights[1].1[3] += 1e-5;
+        let judged = fails(Bench::default().compare(&ContractI4, &artifact, &original), "tensors_outside");
+        assert!(judged.findings[0].detail.starts_with("Q8_0 held as F32"), "{:?}", judged.findings);
+        passes(Bench::default().word("encoding", "Q8_0").compare(&ContractI4, &artifact, &original));
+    }
+
+    #[test]
     fn one_element_further_than_the_encoding_can_put_it_is_named() {
         let mut artifact = converted(DType::Q8_0, |v| v);
         artifact.weights[1].1[37] += 0.006;
@@ -324,7 +338,7 @@ mod tests {
         let mut artifact = converted(DType::Q4_0, |v| v);
         (original.weights[1].1[9], artifact.weights[1].1[9]) = (1.861, 1.688);
         passes(Bench::default().compare(&ContractI4, &artifact, &original));
-        artifact.weights[1].1[9] = 1.5;
+        artifact.weights[1].1[9] = 1.4;
         fails(Bench::default().compare(&ContractI4, &artifact, &original), "tensors_outside");
     }
 }
