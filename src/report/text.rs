@@ -75,7 +75,8 @@ pub(super) fn headroom(m: &Measurement) -> Option<String> {
     let room = match limit.op {
         LimitOp::AtMost | LimitOp::Below => limit.value - m.value,
         LimitOp::AtLeast => m.value - limit.value,
-        LimitOp::Equal => -(m.value - limit.value).abs(),
+        // 0 less the distance, so that no distance is 0 and not -0.
+        LimitOp::Equal => 0.0 - (m.value - limit.value).abs(),
     };
     if !room.is_finite() {
         return None;
