@@ -167,13 +167,12 @@ fn coarsest_difference(trial: &Trial, original: &dyn Subject) -> Answer<Option<D
         if original.values(&other.name)? == trial.subject.values(&tensor.name)? {
             continue;
         }
-        // A tensor that kept its encoding was not encoded: like F32, that explains no difference.
-        let kept = tensor.dtype == other.dtype;
-        for dtype in if kept { [DType::F32; 2] } else { [tensor.dtype, other.dtype] } {
-            let kl = trial.contract.encoding(dtype).map_or(0.0, |law| law.mean_kl);
-            if coarsest.is_none_or(|(worst, _)| kl > worst) {
-                coarsest = Some((kl, dtype));
-            }
+        // The original's own encoding is no excuse: its numbers are the truth here. A tensor that kept its encoding
+        // was not encoded at all: like F32, that explains no difference.
+        let dtype = if tensor.dtype == other.dtype { DType::F32 } else { tensor.dtype };
+        let kl = trial.contract.encoding(dtype).map_or(0.0, |law| law.mean_kl);
+        if coarsest.is_none_or(|(worst, _)| kl > worst) {
+            coarsest = Some((kl, dtype));
         }
     }
     match trial.settings.given_word("encoding") {
@@ -216,6 +215,15 @@ mod tests {
         let judged = Bench::default().compare(&ContractI1, &through(DType::Q8_0, 9.0), &original);
         let judged = fails(judged, "mean_kl");
         assert!(judged.measurements[0].limit.as_ref().unwrap().source.ends_with("encodings.Q8_0.mean_kl"));
+    }
+
+    #[test]
+    fn a_coarse_original_does_not_widen_the_bound() {
+        let mut original = FakeSubject::new("source");
+        original.weights[1].0.dtype = DType::Q4_1;
+        let judged = Bench::default().compare(&ContractI1, &through(DType::Q8_0, 9.0), &original);
+        let judged = fails(judged, "mean_kl");
+        assert_eq!(judged.measurements[0].limit.as_ref().unwrap().value, 0.003);
     }
 
     #[test]
