@@ -285,3 +285,43 @@ fn completions_and_the_schema_are_printed() {
         "playbooks/playbook.schema.json is out of date: run `apr-qa-runner schema`"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_valid_reports_of_what_ran() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let slow = "  slow: { command: [sleep, \"60\"] }";
+    let suites = "  structure:\n    - gate: weights-check\n  outside:\n    - gate: runtime-parity\n      \
+                  against: slow\n";
+    let path = playbook(folder.path(), "  apr-int8: { from: source, format: apr, quantize: int8 }", suites);
+    let text = fs::read_to_string(&path)
+        .expect("readable")
+        .replace("suites:", &format!("runtimes:\n{slow}\nsuites:"));
+    fs::write(&path, text).expect("writable");
+    let child = Command::new(env!("CARGO_BIN_EXE_apr-qa-runner"))
+        .args([shown(&path), "--no-progress"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary was built with the tests");
+    // The second case waits for a minute; the evidence of the first stands on disk before it begins.
+    let evidence = folder.path().join("reports/evidence.jsonl.partial");
+    let begun = || fs::read_to_string(&evidence).is_ok_and(|text| text.matches("case_started").count() == 2);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !begun() {
+        assert!(std::time::Instant::now() < patience, "the second case never began");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let killed =
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is everywhere");
+    assert!(killed.success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(code(&output), 130);
+    let record = fs::read(folder.path().join("reports/report.json")).expect("the record");
+    let record: Json = serde_json::from_slice(&record).expect("JSON");
+    assert_eq!(record["interrupted"], "SIGINT");
+    assert_eq!(record["not_run"], 1);
+    assert_eq!(record["cases"].as_array().expect("cases").len(), 1);
+    assert!(
+        fs::read_to_string(folder.path().join("reports/junit.xml")).expect("JUnit").contains("</testsuites>")
+    );
+}

@@ -95,8 +95,9 @@ impl<'a> Workshop<'a> {
             });
         }
         let key = digest::of_path(&path).map_err(Unable::Reference)?;
+        // Opened here whatever the case asks: a reference that cannot be read is never a conversion's fault.
+        let checkpoint = formats::open(&path).map_err(Unable::Reference)?;
         if let Some(claim) = &model.family {
-            let checkpoint = formats::open(&path).map_err(Unable::Reference)?;
             let family = models::family_of(&checkpoint).map_err(Unable::Reference)?;
             if family.id() != claim.value {
                 let what = format!("its family is {}, the playbook claims {}", family.id(), claim.value);
