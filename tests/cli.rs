@@ -234,7 +234,7 @@ fn exit_codes_tell_failure_usage_environment_and_emptiness_apart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let broken = folder.path().join("broken.gguf");
     fs::write(&broken, b"GGUF but not really").expect("writable");
-    let vendor = format!("  vendor: {{ file: {} }}", shown(&broken));
+    let vendor = format!("  vendor: {{ file: {}, models: [tiny] }}", shown(&broken));
 
     let path = playbook(folder.path(), &vendor, "  structure:\n    - gate: weights-check\n");
     let refused = runner(&[shown(&path), "--no-progress"]);
