@@ -239,7 +239,9 @@ fn exit_codes_tell_failure_usage_environment_and_emptiness_apart() {
     let path = playbook(folder.path(), &vendor, "  structure:\n    - gate: weights-check\n");
     let refused = runner(&[shown(&path), "--no-progress"]);
     assert_eq!(code(&refused), 1, "{}", stderr(&refused));
-    assert!(String::from_utf8_lossy(&refused.stdout).contains("refused"));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains(shown(&broken)), "the file is named");
+    let xml = fs::read_to_string(folder.path().join("reports/junit.xml")).expect("the JUnit report");
+    assert!(xml.contains("type=\"refused\""), "{xml}");
 
     let selected_nothing = runner(&[shown(&path), "--gate", "canary", "--no-progress"]);
     assert!([2, 6].contains(&code(&selected_nothing)), "{}", stderr(&selected_nothing));
@@ -249,8 +251,12 @@ fn exit_codes_tell_failure_usage_environment_and_emptiness_apart() {
     assert_eq!(code(&misspelt), 2);
     assert!(stderr(&misspelt).contains("weights-check"), "suggests the gate: {}", stderr(&misspelt));
 
-    let text = fs::read_to_string(&path).expect("readable").replace("weigths", "weights");
-    let text = text.replace("source: ", "source: /nowhere");
+    let path = playbook(
+        folder.path(),
+        &vendor,
+        "  structure:\n    - gate: weights-check\n      artifacts: [source]\n",
+    );
+    let text = fs::read_to_string(&path).expect("readable").replace("source: ", "source: /nowhere");
     fs::write(&path, text).expect("writable");
     let no_reference = runner(&[shown(&path), "--no-progress"]);
     assert_eq!(code(&no_reference), 3, "{}", stderr(&no_reference));
