@@ -39,9 +39,20 @@ def main():
         found = sorted(map(str, info.get(kind) or []))
         table.add(kind.replace("_", " "), not found, ", ".join(found[:4]))
     source = a.model or a.folder
-    for text in HARD + DECOMPOSED:
+    for text in HARD:
         difference = first_difference(runner(a.runner, "tokenize", source, f"--text={text}")["ids"], tokenizer(text).input_ids)
         table.add(f"ids of {text[:24]!r}", not difference, difference)
+    # The one rule that is not followed: Qwen's NFC. transformers applies it to every model of type qwen2, whatever the
+    # file says; llama.cpp has no place for it, and the ids of one model must not depend on its container. Without the
+    # composition the ids are the same, so they are compared without it.
+    backend = tokenizer.backend_tokenizer
+    composes = backend.normalizer is not None and "NFC" in str(backend.normalizer)
+    if composes:
+        backend.normalizer = None
+    for text in DECOMPOSED:
+        difference = first_difference(runner(a.runner, "tokenize", source, f"--text={text}")["ids"], tokenizer(text).input_ids)
+        table.add(f"ids of {text[:24]!r}", not difference, difference or ("not composed first, as in llama.cpp" if composes else ""))
+    tokenizer = AutoTokenizer.from_pretrained(a.folder)
     for name, prompt in prompts().items():
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         with torch.no_grad():
