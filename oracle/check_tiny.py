@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import corpus
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SLUGS = ["tiny-llama", "tiny-qwen2", "tiny-gpt2"]
+SLUGS = ["tiny-llama", "tiny-qwen2", "tiny-gpt2", "tiny-qwen3", "tiny-gemma3", "tiny-mistral", "tiny-llama3", "tiny-phi3"]
 
 
 def q8_0(rows):
@@ -101,7 +101,7 @@ def measure(folder):
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--models", default=os.path.join(HERE, "models"), help="folder of the model folders")
-    args.add_argument("slugs", nargs="*", metavar="SLUG", help="all three unless named")
+    args.add_argument("slugs", nargs="*", metavar="SLUG", help="all unless named")
     a = args.parse_args()
     torch.set_num_threads(1)
     faults = {slug: measure(os.path.join(a.models, slug)) for slug in a.slugs or SLUGS}

@@ -34,9 +34,15 @@ REGISTRY = {
     "tiny-llama": "oracle/models/tiny-llama",
     "tiny-qwen2": "oracle/models/tiny-qwen2",
     "tiny-gpt2": "oracle/models/tiny-gpt2",
+    "tiny-qwen3": "oracle/models/tiny-qwen3",
+    "tiny-gemma3": "oracle/models/tiny-gemma3",
+    "tiny-mistral": "oracle/models/tiny-mistral",
+    "tiny-llama3": "oracle/models/tiny-llama3",
+    "tiny-phi3": "oracle/models/tiny-phi3",
 }
 GGUF = {
     "smollm2-135m-instruct": "models/smollm2-135m-instruct/smollm2-135m-instruct-q4_1.gguf",
+    "gemma3-270m": "models/gemma3-270m/gemma-3-270m-q4_k_m.gguf",
     "qwen2.5-coder-0.5b-instruct": "models/qwen2.5-coder-0.5b-instruct/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
 }
 NEW_TOKENS, TOP, SCORED = 32, 20, 512

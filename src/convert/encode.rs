@@ -43,7 +43,7 @@ fn run(step: &Step, bound: &Bound, allow_lossy: bool) -> Result<(Vec<u8>, Outcom
     let parts = step.parts.iter().map(|&i| bound.tensors[i].weight()).collect::<Result<Vec<_>>>()?;
     let exact = Outcome { exactness: Exactness::Exact, note: None };
     // Turned in its own encoding already, where that was possible.
-    let kept = parts.iter().all(|p| p.tensor.dtype == step.dtype) && !step.transposed;
+    let kept = parts.iter().all(|p| p.tensor.dtype == step.dtype) && !step.transposed && !step.unit_offset;
     let flat = |dtype: DType| matches!(dtype, DType::AprQ4 | DType::AprQ8);
     if kept && !flat(step.dtype) {
         return Ok((move_rows(&parts, step)?, exact));
@@ -112,6 +112,12 @@ fn encode_whole(parts: &[Weight], step: &Step, allow_lossy: bool) -> Result<(Vec
         values = (0..ins * outs).map(|k| values[(k % outs) * ins + k / outs]).collect();
     }
     let mut loss = Loss::new(step, parts, allow_lossy);
+    if step.unit_offset {
+        let without: Vec<f32> = values.iter().map(|x| x - 1.0).collect();
+        let again: Vec<f32> = without.iter().map(|w| 1.0 + w).collect();
+        loss.after(&values, &again);
+        values = without;
+    }
     loss.before(0, &mut values)?;
     let bytes = quant::from_f32(step.dtype, &step.shape, &values)?;
     let written =

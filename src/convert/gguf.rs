@@ -3,11 +3,25 @@
 use super::metadata::{About, padded};
 use crate::Result;
 use crate::formats::{GgufValue, TensorSource, gguf};
-use crate::tensor::DType;
+use crate::models::{Bound, Position, RopeScaling};
+use crate::tensor::{DType, Shape};
 use std::path::Path;
 
 pub(super) fn write(dst: &Path, about: &About, tensors: &[TensorSource]) -> Result<()> {
     gguf::write(dst, &metadata(about, tensors), tensors)
+}
+
+/// The settings that GGUF keeps as tensors: the divisors of scaled rotary frequencies, where no key can say them.
+pub(super) fn settings(bound: &Bound) -> Option<TensorSource<'static>> {
+    let name = bound.family.contract().gguf.rope_freqs.clone()?;
+    let (theta, dim) = match (&bound.config.rope_scaling, &bound.config.position) {
+        (RopeScaling::Llama3(_) | RopeScaling::Factors(_), Position::Rope { theta, dim }) => (*theta, *dim),
+        (RopeScaling::None | RopeScaling::Linear { .. }, _) | (_, Position::Learned) => return None,
+    };
+    let factors = bound.config.rope_scaling.factors(theta, dim)?;
+    let shape = Shape::from([factors.len()]);
+    let bytes = move || Ok(factors.iter().flat_map(|f| f.to_le_bytes()).collect());
+    Some(TensorSource::produced(name, DType::F32, shape, bytes))
 }
 
 fn metadata(about: &About, tensors: &[TensorSource]) -> Vec<(String, GgufValue)> {

@@ -44,12 +44,15 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
     warnings.extend(plan.notes.iter().cloned());
 
     let outcomes: Vec<Mutex<Option<encode::Outcome>>> = plan.steps.iter().map(|_| Mutex::new(None)).collect();
-    let sources: Vec<TensorSource> = plan
+    let mut sources: Vec<TensorSource> = plan
         .steps
         .iter()
         .zip(&outcomes)
         .map(|(step, outcome)| encode::source(step, &bound, outcome, options.allow_lossy))
         .collect();
+    if kind == FormatKind::Gguf {
+        sources.extend(gguf::settings(&bound));
+    }
     let about = metadata::About {
         checkpoint: &checkpoint,
         bound: &bound,

@@ -37,6 +37,8 @@ pub struct Step {
     pub order: RowOrder,
     /// Whether the target stores it `[in, out]`.
     pub transposed: bool,
+    /// Whether the target stores `w` where `1 + w` is meant.
+    pub unit_offset: bool,
     /// Why it is not encoded as asked, where it is not.
     pub note: Option<String>,
     /// Indices of `sources` in the bound checkpoint.
@@ -65,6 +67,8 @@ pub(super) struct Target {
     pub quantize: Option<Quantize>,
     /// Rows marked `conv1d` are stored `[in, out]`.
     pub conv1d: bool,
+    /// Rows marked `unit_offset` are stored without the 1.
+    pub unit_offset: bool,
     /// Rows marked `rope` are stored as interleaved pairs.
     pub rope_pairs: bool,
     /// A tied head is stored as a copy of the embedding.
@@ -88,6 +92,7 @@ impl Target {
             dialect: options.dialect,
             quantize: options.quantize,
             conv1d: kind == FormatKind::HfFolder || aprender,
+            unit_offset: kind == FormatKind::HfFolder,
             // aprender derives the pairing of llama from its architecture: adjacent pairs, as GGUF.
             rope_pairs: rotates && (kind == FormatKind::Gguf || aprender),
             head_copy: aprender && bound.config.tied_embeddings,
@@ -101,6 +106,11 @@ impl Target {
 /// [`Kind::Lossy`] for a second quantisation without `allow_lossy`; [`Kind::Usage`] for an encoding that the
 /// target cannot hold.
 pub(crate) fn plan_bound(bound: &Bound, kind: FormatKind, options: &ConvertOptions) -> Result<Plan> {
+    match kind {
+        FormatKind::HfFolder => bound.family.writable_as_hf(&bound.config)?,
+        FormatKind::Gguf => bound.family.writable_as_gguf(&bound.config)?,
+        FormatKind::Apr => {}
+    }
     let target = Target::new(bound, kind, options);
     let contract = bound.family.contract();
     let mut steps: Vec<Step> = Vec::with_capacity(bound.tensors.len());
@@ -135,9 +145,11 @@ fn step(name: String, parts: Vec<usize>, bound: &Bound, target: &Target, allow_l
         true => RowOrder::RopePairs { head_dim: bound.config.head_dim },
         false => RowOrder::Canonical,
     };
+    let unit_offset = target.unit_offset && row.unit_offset;
     let layout = rule::Layout {
-        untouched: is_untouched(&tensors, transposed, order),
+        untouched: is_untouched(&tensors, transposed, unit_offset, order),
         row_wise: !transposed && !tensors.iter().any(|t| t.place.transposed),
+        shifted: tensors.iter().any(|t| t.place.unit_offset != unit_offset),
     };
     let choice = rule::choose(target, &name, &shape, &tensors, layout)?;
     let requantized = tensors
@@ -148,7 +160,7 @@ fn step(name: String, parts: Vec<usize>, bound: &Bound, target: &Target, allow_l
         let error = Error::new(Kind::Lossy, "convert", what).at(format!("tensor `{}`", source.stored));
         return Err(error.hint("convert from the unquantised model, or allow lossy conversion"));
     }
-    let kept = tensors.iter().all(|t| t.dtype == choice.dtype);
+    let kept = !layout.shifted && tensors.iter().all(|t| t.dtype == choice.dtype);
     let operation = match (kept, layout.untouched, layout.row_wise) {
         (true, true, _) => Operation::Keep,
         (true, false, true) => Operation::MoveRows,
@@ -164,15 +176,20 @@ fn step(name: String, parts: Vec<usize>, bound: &Bound, target: &Target, allow_l
         shape,
         order,
         transposed,
+        unit_offset,
         note: choice.note,
         parts,
     })
 }
 
 /// Whether the stored bytes are the target's: one whole tensor, in the same orientation and row order.
-fn is_untouched(tensors: &[&CanonicalTensor], transposed: bool, order: RowOrder) -> bool {
+fn is_untouched(tensors: &[&CanonicalTensor], transposed: bool, unit_offset: bool, order: RowOrder) -> bool {
     match tensors {
-        [one] => one.is_whole() && one.place.transposed == transposed && one.place.order == order,
+        [one] => {
+            let place = &one.place;
+            let same = place.transposed == transposed && place.unit_offset == unit_offset;
+            one.is_whole() && same && place.order == order
+        }
         _ => false,
     }
 }

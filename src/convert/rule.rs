@@ -22,6 +22,8 @@ pub(super) struct Layout {
     pub untouched: bool,
     /// Whole rows move; blocks stay whole.
     pub row_wise: bool,
+    /// One side stores `w` where the other stores `1 + w`.
+    pub shifted: bool,
 }
 
 /// The encoding of the target tensor `name`, of stored shape `shape`, made of `parts`.
@@ -61,6 +63,10 @@ fn keep(target: &Target, shape: &Shape, parts: &[&CanonicalTensor], layout: Layo
     let exact = |note: Option<String>| Choice { dtype: DType::F32, note };
     // llama.cpp computes norms, biases and positions in F32 and refuses other encodings of them.
     if target.kind == FormatKind::Gguf && is_vector(parts[0].role, shape) {
+        return exact(None);
+    }
+    if layout.shifted {
+        // Narrow floats have no room for the 1.
         return exact(None);
     }
     if let Some(other) = parts.iter().find(|p| p.dtype != stored) {

@@ -1,11 +1,12 @@
 //! Conversions of small synthetic models, each container read back and held against the values it was made of.
 
 use super::*;
-use crate::formats::{AprDialect, Container, GgufValue, NamedTensor};
+use crate::formats::{AprDialect, Container, GgufValue, HfFolder, NamedTensor};
 use crate::models::fixture::{Tiny, assert_same_values, checkpoint, tensor, with_tensors};
-use crate::models::{FAMILIES, RowOrder, canonical_tensors};
+use crate::models::{FAMILIES, RopeScaling, RowOrder, canonical_tensors};
 use crate::quant;
 use crate::tensor::{DType, Shape};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -373,6 +374,66 @@ fn in_aprenders_own_files_the_stored_head_says_whether_it_is_tied() {
         assert_eq!(model.config.tied_embeddings, tied);
         assert_same_values(&values(&theirs), &tiny.truth());
     }
+}
+
+/// What scales rotary frequencies, windows attention and shifts norms survives every container.
+#[test]
+fn settings_beyond_the_sizes_survive_every_container() {
+    let llama3 = |family: &str| {
+        let tiny = Tiny::new(family);
+        let mut folder = HfFolder { config: tiny.hf_config(), ..HfFolder::default() };
+        let rope = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192, "rope_theta": 500_000.0,
+        });
+        folder.config.insert("rope_parameters".into(), rope);
+        checkpoint(Container::Hf(folder), tiny.hf(DType::BF16).tensors().to_vec())
+    };
+    let config = |path: &Path| crate::models::config(&open(path).expect("opens")).expect("a known family");
+    let sources = [
+        llama3("llama"),
+        llama3("mistral"),
+        Tiny::new("mistral").hf(DType::BF16),
+        Tiny::new("gemma3").hf(DType::BF16),
+    ];
+    for source in sources {
+        let bench = Bench::new();
+        let hf = bench.put("hf", &source);
+        let gguf = bench.to(&hf, "a.gguf");
+        let apr = bench.to(&gguf, "a.apr");
+        let again = bench.to(&apr, "again");
+        let expected = config(&hf);
+        for path in [&gguf, &apr, &again] {
+            assert_eq!(config(path), expected, "{}", path.display());
+        }
+        let stored = open(&gguf).expect("opens");
+        let divisors = stored.get("rope_freqs.weight");
+        assert_eq!(divisors.is_some(), matches!(expected.rope_scaling, RopeScaling::Llama3(_)));
+    }
+    // A GGUF of qwen2 has no place for divisors, and says so instead of losing them.
+    let bench = Bench::new();
+    let hf = bench.put("hf", &llama3("qwen2"));
+    let error = bench.convert(&hf, "a.gguf", &ConvertOptions::default()).expect_err("refused").to_string();
+    assert!(error.contains("no place for RoPE divisors"), "{error}");
+}
+
+/// Norms that multiply by `1 + w`: `w` in HF folders, `1 + w` in F32 everywhere else, and back without a change.
+#[test]
+fn unit_offsets_are_added_once_and_taken_off_again() {
+    let bench = Bench::new();
+    let hf = bench.put("hf", &Tiny::new("gemma3").hf(DType::BF16));
+    let gguf = bench.to(&hf, "a.gguf");
+    let again = bench.to(&gguf, "again");
+    let stored = |path: &Path, name: &str| {
+        let checkpoint = open(path).expect("opens");
+        let tensor = &checkpoint.get(name).expect("stored").tensor;
+        (tensor.dtype, crate::quant::to_f32(tensor).expect("floats"))
+    };
+    let (_, w) = stored(&hf, "model.layers.1.self_attn.q_norm.weight");
+    let (dtype, shifted) = stored(&gguf, "blk.1.attn_q_norm.weight");
+    assert_eq!(dtype, DType::F32);
+    assert_eq!(shifted, w.iter().map(|w| 1.0 + w).collect::<Vec<_>>());
+    assert_eq!(stored(&again, "model.layers.1.self_attn.q_norm.weight"), (DType::F32, w));
 }
 
 /// The trained models of the project, tokenizer and padded embedding rows included.

@@ -2,8 +2,8 @@
 //!
 //! Families differ by the switches of [`ModelConfig`], backends by the operations of [`Backend`].
 
-use super::{Angles, Backend, Context, Engine, Heads, ModelWeights, Rope, Want};
-use crate::models::{Ffn, Model, ModelConfig, Position};
+use super::{Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Rope, Want};
+use crate::models::{Ffn, Model, ModelConfig, Position, RopeScaling};
 use crate::{Error, Kind, Result};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ pub struct Decoder<B: Backend> {
     config: ModelConfig,
     heads: Heads,
     rope: Option<Rope>,
+    local_rope: Option<Rope>, // of layers with a window and a base of their own
     weights: ModelWeights<B>,
 }
 
@@ -31,6 +32,7 @@ struct Sequence<B: Backend> {
     k: B::Buffer,          // [n, n_kv_heads, head_dim], RoPE applied
     v: B::Buffer,          // [n, n_kv_heads, head_dim]
     attended: B::Buffer,   // [n, n_heads, head_dim]
+    projected: B::Buffer,  // [n, hidden], what a norm waits for before it is added to x
     wide: B::Buffer,       // [n, intermediate], activated
 }
 
@@ -51,7 +53,9 @@ impl<B: Backend> Decoder<B> {
             head_dim: config.head_dim,
             scale: config.attn_scale,
         };
-        Ok(Decoder { backend, heads, rope: Rope::new(&config.position), config, weights })
+        let rope = Rope::new(&config.position, &config.rope_scaling);
+        let local_rope = local_position(&config).and_then(|p| Rope::new(&p, &RopeScaling::None));
+        Ok(Decoder { backend, heads, rope, local_rope, config, weights })
     }
 }
 
@@ -76,6 +80,7 @@ impl<B: Backend> Engine for Decoder<B> {
             k: b.buffer(kv),
             v: b.buffer(kv),
             attended: b.buffer(q),
+            projected: b.buffer(hidden),
             wide: b.buffer(c.intermediate_size),
             decoder: self,
         })
@@ -85,35 +90,62 @@ impl<B: Backend> Engine for Decoder<B> {
 impl<B: Backend> Sequence<B> {
     /// Appends `ids` and returns the logits asked for; `None` skips the head.
     fn append(&mut self, ids: &[u32], want: Option<Want>) -> Result<Vec<f32>> {
-        let Decoder { backend: b, config, heads, rope, weights: w } = &*self.decoder;
+        let Decoder { backend: b, config, heads, rope, local_rope, weights: w } = &*self.decoder;
         let (start, n) = (self.position, ids.len());
         let angles: Option<Angles> = rope.as_ref().map(|r| r.angles(start, n));
+        let local_angles: Option<Angles> = local_rope.as_ref().map(|r| r.angles(start, n));
 
         b.embed(&w.token_embd, ids, &mut self.x)?;
+        if config.embed_scale != 1.0 {
+            b.scale(config.embed_scale, &mut self.x);
+        }
         if let Some(table) = &w.position_embd {
             b.add_positions(table, start, &mut self.x)?;
         }
-        for (layer, cache) in w.layers.iter().zip(&mut self.caches) {
+        for (l, (layer, cache)) in w.layers.iter().zip(&mut self.caches).enumerate() {
+            let window = config.window.filter(|_| config.is_local(l)).map(|w| w.size);
+            let angles = local_angles.as_ref().filter(|_| window.is_some()).or(angles.as_ref());
             b.norm(&layer.attn_norm, &self.x, &mut self.normed);
             let projections = [&layer.q_proj, &layer.k_proj, &layer.v_proj];
             b.linear(projections, &self.normed, [&mut self.q, &mut self.k, &mut self.v])?;
-            b.rope_store(heads, angles.as_ref(), start, (&mut self.q, &mut self.k, &self.v), cache);
-            b.attend(heads, &self.q, cache, start, &mut self.attended);
-            b.linear_add(&layer.o_proj, &self.attended, &mut self.x)?;
+            if let Some((q_norm, k_norm)) = &layer.qk_norm {
+                b.norm_heads(q_norm, heads.head_dim, &mut self.q);
+                b.norm_heads(k_norm, heads.head_dim, &mut self.k);
+            }
+            b.rope_store(heads, angles, start, (&mut self.q, &mut self.k, &self.v), cache);
+            b.attend(heads, window, &self.q, cache, start, &mut self.attended);
+            match &layer.post_attn_norm {
+                None => b.linear_add(&layer.o_proj, &self.attended, &mut self.x)?,
+                Some(norm) => {
+                    b.linear([&layer.o_proj], &self.attended, [&mut self.projected])?;
+                    b.norm(norm, &self.projected, &mut self.normed);
+                    b.add(&self.normed, &mut self.x);
+                }
+            }
 
             b.norm(&layer.ffn_norm, &self.x, &mut self.normed);
             match (config.ffn, &layer.gate_proj) {
                 (Ffn::SiluGated, Some(gate)) => {
-                    b.silu_gated(gate, &layer.up_proj, &self.normed, &mut self.wide)?;
+                    b.gated(Activation::Silu, gate, &layer.up_proj, &self.normed, &mut self.wide)?;
+                }
+                (Ffn::GeluGated, Some(gate)) => {
+                    b.gated(Activation::GeluTanh, gate, &layer.up_proj, &self.normed, &mut self.wide)?;
                 }
                 (Ffn::GeluTanh, None) => b.gelu(&layer.up_proj, &self.normed, &mut self.wide)?,
-                (Ffn::SiluGated, None) | (Ffn::GeluTanh, Some(_)) => {
+                (Ffn::SiluGated | Ffn::GeluGated, None) | (Ffn::GeluTanh, Some(_)) => {
                     unreachable!(
                         "`ModelWeights::resolve` gives a gate exactly where the feed-forward is gated"
                     )
                 }
             }
-            b.linear_add(&layer.down_proj, &self.wide, &mut self.x)?;
+            match &layer.post_ffn_norm {
+                None => b.linear_add(&layer.down_proj, &self.wide, &mut self.x)?,
+                Some(norm) => {
+                    b.linear([&layer.down_proj], &self.wide, [&mut self.projected])?;
+                    b.norm(norm, &self.projected, &mut self.normed);
+                    b.add(&self.normed, &mut self.x);
+                }
+            }
         }
         self.position += n;
 
@@ -172,6 +204,15 @@ impl<B: Backend> Context for Sequence<B> {
     fn reset(&mut self) {
         self.position = 0;
         self.caches = self.caches.iter().map(|_| self.decoder.backend.cache(&self.decoder.heads)).collect();
+    }
+}
+
+/// How the layers with a window rotate, where that is not how the others do.
+fn local_position(c: &ModelConfig) -> Option<Position> {
+    let theta = c.window?.local_theta?;
+    match c.position {
+        Position::Rope { dim, .. } => Some(Position::Rope { theta, dim }),
+        Position::Learned => None,
     }
 }
 

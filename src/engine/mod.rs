@@ -57,6 +57,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// `x[t] = table[ids[t]]`; every id is below the table's rows.
     fn embed(&self, table: &Self::Matrix, ids: &[u32], x: &mut Self::Buffer) -> Result<()>;
+    /// `x *= factor`: scaled embeddings.
+    fn scale(&self, factor: f32, x: &mut Self::Buffer);
+    /// `residual += x`.
+    fn add(&self, x: &Self::Buffer, residual: &mut Self::Buffer);
+    /// `x[t, h] = norm(x[t, h])` for every head, in place: `x` is `[n, heads, head_dim]`.
+    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Self::Buffer);
     /// `x[t] += table[start + t]`: learned positions.
     fn add_positions(&self, table: &Self::Matrix, start: usize, x: &mut Self::Buffer) -> Result<()>;
     /// `out[t] = norm(x[t])`.
@@ -80,18 +86,21 @@ pub trait Backend: Send + Sync + Sized + 'static {
         qkv: (&mut Self::Buffer, &mut Self::Buffer, &Self::Buffer),
         cache: &mut Self::Cache,
     );
-    /// Causal attention of the queries at positions `start..`: `out` is `[n, n_heads, head_dim]`.
+    /// Causal attention of the queries at positions `start..` over the last `window` positions, or over all:
+    /// `out` is `[n, n_heads, head_dim]`.
     fn attend(
         &self,
         heads: &Heads,
+        window: Option<usize>,
         q: &Self::Buffer,
         cache: &Self::Cache,
         start: usize,
         out: &mut Self::Buffer,
     );
-    /// `out = silu(x gateᵀ) * (x upᵀ)`.
-    fn silu_gated(
+    /// `out = activation(x gateᵀ) * (x upᵀ)`.
+    fn gated(
         &self,
+        activation: Activation,
         gate: &Linear<Self>,
         up: &Linear<Self>,
         x: &Self::Buffer,
@@ -201,6 +210,21 @@ impl Heads {
     pub fn kv_head(&self, h: usize) -> usize {
         h / (self.n_heads / self.n_kv_heads)
     }
+}
+
+/// What a gate is passed through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + exp(-x))`.
+    Silu,
+    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x³)))`.
+    GeluTanh,
+}
+
+/// The positions that the token at `position` sees: all up to itself, or the last `window` of them.
+pub(crate) fn visible(window: Option<usize>, position: usize) -> Range<usize> {
+    let end = position + 1;
+    end - window.map_or(end, |w| w.min(end))..end
 }
 
 /// Kind and epsilon of every norm of a model.

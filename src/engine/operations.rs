@@ -1,13 +1,13 @@
 //! Every operation of the `cpu` backend against the reference, within the tolerance of its contract, on every
 //! instruction set of this processor.
 
-use super::cpu::elementwise::{Gelu, SiluMul, Softmax};
+use super::cpu::elementwise::{Gelu, GeluMul, SiluMul, Softmax};
 use super::cpu::{Cpu, Isa};
 use super::random_model::{Random, tensor};
 use super::reference::{self, Reference};
-use super::{Backend, Heads, Linear, Norm, NormRule, Rope};
+use super::{Activation, Backend, Heads, Linear, Norm, NormRule, Rope};
 use crate::contract::kernels::Kernel;
-use crate::models::{NormKind, Position, RowOrder, Weight};
+use crate::models::{NormKind, Position, RopeScaling, RowOrder, Weight};
 use crate::tensor::DType;
 
 /// Sizes with partial vectors, partial tiles and several of both: tokens, rows, columns.
@@ -139,7 +139,7 @@ fn attention_follows_its_contract() {
         heads: &Heads,
         rope: &Rope,
         [q, k, v]: &[Vec<f32>; 3],
-        first: usize,
+        (window, first): (Option<usize>, usize),
     ) -> Vec<f32> {
         let (wide, narrow) = (heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim);
         let (mut cache, mut last) = (b.cache(heads), Vec::new());
@@ -151,7 +151,7 @@ fn attention_follows_its_contract() {
             let angles = rope.angles(start, end - start);
             b.rope_store(heads, Some(&angles), start, (&mut q, &mut k, &v), &mut cache);
             let mut out = b.buffer(wide);
-            b.attend(heads, &q, &cache, start, &mut out);
+            b.attend(heads, window, &q, &cache, start, &mut out);
             last = b.download(&out);
         }
         last
@@ -159,12 +159,27 @@ fn attention_follows_its_contract() {
     let mut random = Random(4);
     for (head_dim, n, first) in [(64, 300, 280), (80, 90, 1), (10, 40, 33), (16, 5, 4)] {
         let heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim, scale: 1.0 / (head_dim as f32).sqrt() };
-        let rope = Rope::new(&Position::Rope { theta: 10000.0, dim: head_dim }).expect("rotary");
+        let position = Position::Rope { theta: 10000.0, dim: head_dim };
+        let rope = Rope::new(&position, &RopeScaling::None).expect("rotary");
         let qkv = [6, 2, 2].map(|h| values(&mut random, n * h * head_dim, 2.0));
-        let expected = run(&Reference, &heads, &rope, &qkv, first);
-        for cpu in backends() {
-            let found = run(&cpu, &heads, &rope, &qkv, first);
-            judge("attention", &expected, &found, &format!("width {head_dim}, {n} positions"));
+        let everything = run(&Reference, &heads, &rope, &qkv, (None, first));
+        // Windows that end inside a tile, at one, inside a segment and beyond the start.
+        for window in [None, Some(1), Some(3), Some(16), Some(17), Some(70), Some(1000)] {
+            let expected = run(&Reference, &heads, &rope, &qkv, (window, first));
+            assert_eq!(
+                expected == everything,
+                window.is_none_or(|w| w >= n),
+                "a window must be seen: {window:?}"
+            );
+            for cpu in backends() {
+                let found = run(&cpu, &heads, &rope, &qkv, (window, first));
+                judge(
+                    "attention",
+                    &expected,
+                    &found,
+                    &format!("width {head_dim}, {n} positions, {window:?}"),
+                );
+            }
         }
     }
 }
@@ -185,19 +200,25 @@ fn activations_follow_their_contracts() {
         let mut found = x.clone();
         isa.run(Gelu(&mut found));
         judge("gelu", &gelu, &found, isa.name());
+        let mut gated = x.clone();
+        isa.run(GeluMul { gate: &mut gated, up: &vec![1.0; x.len()] });
+        assert_eq!(gated, found, "a gate of 1 lets everything through: {}", isa.name());
         judge("gelu", &small(&gelu), &small(&found), isa.name());
     }
 }
 
 #[test]
 fn feed_forwards_follow_their_contracts() {
-    fn run<B: Backend>(b: &B, gate: &Weight, up: &Weight, x: &[f32]) -> [Vec<f32>; 2] {
+    fn run<B: Backend>(b: &B, gate: &Weight, up: &Weight, x: &[f32]) -> [Vec<f32>; 3] {
         let x = b.upload(gate.tensor.shape.0[1], x);
         let mut out = b.buffer(gate.tensor.shape.0[0]);
-        b.silu_gated(&linear(b, gate, None), &linear(b, up, None), &x, &mut out).expect("valid");
-        let gated = b.download(&out);
+        let mut gated = |activation: Activation| {
+            b.gated(activation, &linear(b, gate, None), &linear(b, up, None), &x, &mut out).expect("valid");
+            b.download(&out)
+        };
+        let (silu, gelu) = (gated(Activation::Silu), gated(Activation::GeluTanh));
         b.gelu(&linear(b, up, None), &x, &mut out).expect("valid");
-        [gated, b.download(&out)]
+        [silu, b.download(&out), gelu]
     }
     let mut random = Random(5);
     for (n, rows, columns) in SIZES {
@@ -209,6 +230,7 @@ fn feed_forwards_follow_their_contracts() {
             let found = run(&cpu, &gate, &up, &x);
             judge("swiglu", &expected[0], &found[0], &format!("{n} x {rows} x {columns}"));
             judge("swiglu", &expected[1], &found[1], &format!("{n} x {rows} x {columns}, ungated"));
+            judge("swiglu", &expected[2], &found[2], &format!("{n} x {rows} x {columns}, GELU"));
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::cpu::{Cpu, Isa};
 use super::decoder::Decoder;
-use super::random_model::{Random, config, model, with_rope_pairs};
+use super::random_model::{Random, config, gemma_like, model, with_rope_pairs};
 use super::reference::Reference;
 use super::{Backend, Engine, Want};
-use crate::models::{Model, ModelConfig, RowOrder};
+use crate::models::{Model, ModelConfig, RopeScaling, RowOrder, Window};
 use crate::quant;
 use crate::tensor::{Bytes, DType};
 use std::sync::Arc;
@@ -39,16 +39,17 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// Every encoding that has a codec for the first family, a plain and a quantised one for the others.
-fn cases() -> Vec<(&'static str, DType)> {
-    let all = quant::CODECS.iter().map(|c| ("llama", c.dtype()));
-    let others = ["qwen2", "gpt2"].iter().flat_map(|f| [DType::BF16, DType::Q8_0].map(|d| (*f, d)));
+fn cases() -> Vec<(ModelConfig, DType)> {
+    let all = quant::CODECS.iter().map(|c| (config("llama"), c.dtype()));
+    let others = [config("qwen2"), config("gpt2"), gemma_like()];
+    let others = others.into_iter().flat_map(|c| [DType::BF16, DType::Q8_0].map(|d| (c.clone(), d)));
     all.chain(others).collect()
 }
 
 #[test]
 fn instruction_sets_threads_and_batches_give_the_same_bits() {
-    for (family, dtype) in cases() {
-        let model = model(&config(family), dtype, 40);
+    for (config, dtype) in cases() {
+        let (model, family) = (model(&config, dtype, 40), &config.family);
         let ids = Random(9).ids(17, 131);
         let expected = bits(&logits(&cpu(&model, best(), 1), &ids, &[1]));
         for isa in Isa::available() {
@@ -72,8 +73,8 @@ fn long_contexts_cross_segments_and_pieces_with_the_same_bits() {
 
 #[test]
 fn cpu_is_close_to_the_reference() {
-    for (family, dtype) in cases() {
-        let model = model(&config(family), dtype, 77);
+    for (config, dtype) in cases() {
+        let (model, family) = (model(&config, dtype, 77), &config.family);
         let ids = Random(5).ids(19, 131);
         let judge = logits(&engine(Reference, &model), &ids, &[19]);
         let found = logits(&cpu(&model, best(), 2), &ids, &[19]);
@@ -81,6 +82,36 @@ fn cpu_is_close_to_the_reference() {
         assert!(spread > 0.5, "{family} {dtype}: logits that say something, not {spread}");
         let worst = judge.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= 1e-4 * spread, "{family} {dtype}: {worst} of {spread}");
+    }
+}
+
+#[test]
+fn windows_scaled_frequencies_and_further_norms_are_computed_alike_over_long_contexts() {
+    let model = model(&gemma_like(), DType::Q8_0, 3);
+    let ids = Random(4).ids(300, 131);
+    let batch = logits(&cpu(&model, best(), 2), &ids, &[300]);
+    for isa in Isa::available() {
+        let pieces = logits(&cpu(&model, isa, 1), &ids, &[255, 1, 1, 43]);
+        assert!(bits(&batch) == bits(&pieces), "{}", isa.name());
+    }
+    let judge = logits(&engine(Reference, &model), &ids, &[300]);
+    let spread = judge.iter().fold(0f32, |m, l| m.max(l.abs()));
+    let worst = judge.iter().zip(&batch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-4 * spread, "{worst} of {spread}");
+    // Each switch says something: without it the logits are others.
+    let without: [fn(&mut ModelConfig); 4] = [
+        |c| c.window = None,
+        |c| c.embed_scale = 1.0,
+        |c| c.rope_scaling = RopeScaling::None,
+        |c| {
+            c.window = c.window.map(|w| Window { local_theta: None, ..w });
+        },
+    ];
+    for (i, change) in without.into_iter().enumerate() {
+        let mut other = model.clone();
+        change(&mut other.config);
+        let other = logits(&cpu(&other, best(), 2), &ids, &[300]);
+        assert!(bits(&other[299 * 131..]) != bits(&batch[299 * 131..]), "switch {i}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Small models of seeded random weights, for tests: any family, any encoding, stored rows shuffled or not.
 
-use crate::models::{Ffn, Model, ModelConfig, NormKind, Position, RowOrder, Weight};
+use crate::models::{Ffn, Model, ModelConfig, NormKind, Position, RopeScaling, RowOrder, Weight, Window};
 use crate::quant;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use std::collections::BTreeMap;
@@ -24,6 +24,25 @@ pub(crate) fn config(family: &str) -> ModelConfig {
         ffn: if gpt2 { Ffn::GeluTanh } else { Ffn::SiluGated },
         tied_embeddings: family != "llama",
         attn_scale: 1.0 / 32f32.sqrt(),
+        rope_scaling: RopeScaling::None,
+        window: None,
+        qk_norm: false,
+        post_norms: false,
+        embed_scale: 1.0,
+    }
+}
+
+/// Every switch that llama, qwen2 and gpt2 leave off: windows on every other layer with a base of their own, norms
+/// on heads and outputs, a GELU gate, a scaled embedding, scaled frequencies.
+pub(crate) fn gemma_like() -> ModelConfig {
+    ModelConfig {
+        window: Some(Window { size: 37, global_every: Some(2), local_theta: Some(100.0) }),
+        rope_scaling: RopeScaling::Linear { factor: 4.0 },
+        qk_norm: true,
+        post_norms: true,
+        embed_scale: 16.0,
+        ffn: Ffn::GeluGated,
+        ..config("qwen3")
     }
 }
 
@@ -47,9 +66,11 @@ pub(crate) fn model(config: &ModelConfig, dtype: DType, seed: u64) -> Model {
         add("output.weight".into(), &[c.vocab_size, hidden], 0.0, 0.3);
     }
     let layer_norm = c.norm == NormKind::Layer;
+    let biased = layer_norm || c.family == "qwen2";
     type Add<'a> = &'a mut dyn FnMut(String, &[usize], f32, f32);
     let norm = |add: Add, name: String| {
-        add(format!("{name}.weight"), &[hidden], 1.0, 0.3);
+        let width = if name.contains("q_norm") || name.contains("k_norm") { c.head_dim } else { hidden };
+        add(format!("{name}.weight"), &[width], 1.0, 0.3);
         if layer_norm {
             add(format!("{name}.bias"), &[hidden], 0.0, 0.3);
         }
@@ -58,10 +79,13 @@ pub(crate) fn model(config: &ModelConfig, dtype: DType, seed: u64) -> Model {
     for l in 0..c.n_layers {
         norm(&mut add, format!("{l}.attn_norm"));
         norm(&mut add, format!("{l}.ffn_norm"));
+        let heads = ["q_norm", "k_norm"].into_iter().filter(|_| c.qk_norm);
+        let posts = ["post_attn_norm", "post_ffn_norm"].into_iter().filter(|_| c.post_norms);
+        heads.chain(posts).for_each(|name| norm(&mut add, format!("{l}.{name}")));
         let projections = [
-            ("q_proj", q, hidden, c.family != "llama"),
-            ("k_proj", kv, hidden, c.family != "llama"),
-            ("v_proj", kv, hidden, c.family != "llama"),
+            ("q_proj", q, hidden, biased),
+            ("k_proj", kv, hidden, biased),
+            ("v_proj", kv, hidden, biased),
             ("o_proj", hidden, q, layer_norm),
             ("gate_proj", wide, hidden, false),
             ("up_proj", wide, hidden, layer_norm),

@@ -3,7 +3,7 @@
 //! Each operation follows the equation of its contract in `contracts/kernels/` and nothing else: no blocks, no
 //! layout, no tricks. Weights are decoded row by row.
 
-use super::{Angles, Backend, Heads, Linear, Norm};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, visible};
 use crate::Result;
 use crate::models::{NormKind, Weight};
 use crate::quant;
@@ -81,6 +81,21 @@ impl Backend for Reference {
         Ok(())
     }
 
+    fn scale(&self, factor: f32, x: &mut Rows) {
+        x.data.iter_mut().for_each(|x| *x *= factor);
+    }
+
+    fn add(&self, x: &Rows, residual: &mut Rows) {
+        residual.data.iter_mut().zip(&x.data).for_each(|(r, x)| *r += x);
+    }
+
+    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) {
+        let heads = Rows { width: head_dim, data: std::mem::take(&mut x.data) };
+        let mut out = self.buffer(head_dim);
+        self.norm(norm, &heads, &mut out);
+        x.data = out.data;
+    }
+
     fn add_positions(&self, table: &Weight, start: usize, x: &mut Rows) -> Result<()> {
         let mut position = vec![0.0; x.width];
         for (t, row) in x.data.chunks_exact_mut(x.width).enumerate() {
@@ -144,18 +159,26 @@ impl Backend for Reference {
         cache.values.extend_from_slice(&v.data);
     }
 
-    fn attend(&self, heads: &Heads, q: &Rows, cache: &Cache, start: usize, out: &mut Rows) {
+    fn attend(
+        &self,
+        heads: &Heads,
+        window: Option<usize>,
+        q: &Rows,
+        cache: &Cache,
+        start: usize,
+        out: &mut Rows,
+    ) {
         let (dim, kv_width) = (heads.head_dim, heads.n_kv_heads * heads.head_dim);
         out.data.clear();
         for (t, token) in q.iter().enumerate() {
             for (h, query) in token.chunks_exact(dim).enumerate() {
                 let at = heads.kv_head(h) * dim;
                 let (keys, values) = (cache.keys.chunks_exact(kv_width), cache.values.chunks_exact(kv_width));
-                let visible = start + t + 1;
+                let seen = visible(window, start + t);
                 let score = |key: &[f32]| dot(query, &key[at..at + dim]) * f64::from(heads.scale);
-                let p = softmax(&keys.take(visible).map(score).collect::<Vec<f64>>());
+                let p = softmax(&keys.take(seen.end).skip(seen.start).map(score).collect::<Vec<f64>>());
                 let mut sum = vec![0f64; dim];
-                for (p, value) in p.iter().zip(values) {
+                for (p, value) in p.iter().zip(values.skip(seen.start)) {
                     sum.iter_mut().zip(&value[at..at + dim]).for_each(|(s, v)| *s += p * f64::from(*v));
                 }
                 out.data.extend(sum.iter().map(|s| *s as f32));
@@ -163,10 +186,22 @@ impl Backend for Reference {
         }
     }
 
-    fn silu_gated(&self, gate: &Linear<Self>, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
+    fn gated(
+        &self,
+        activation: Activation,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+        x: &Rows,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let activate = match activation {
+            Activation::Silu => silu,
+            Activation::GeluTanh => gelu_tanh,
+        };
         let gate = matmul(&gate.weight, gate.bias.as_deref(), x)?;
         let up = matmul(&up.weight, up.bias.as_deref(), x)?;
-        out.data = gate.iter().zip(&up).map(|(&g, &u)| (silu(f64::from(g)) * f64::from(u)) as f32).collect();
+        out.data =
+            gate.iter().zip(&up).map(|(&g, &u)| (activate(f64::from(g)) * f64::from(u)) as f32).collect();
         Ok(())
     }
 

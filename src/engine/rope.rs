@@ -1,6 +1,6 @@
 //! Rotary positions: the angle of pair `i` at position `p` is `p / theta^(2i/dim)`, in f32 as HF transformers has it.
 
-use crate::models::Position;
+use crate::models::{Position, RopeScaling};
 
 /// The inverse frequencies of a model.
 #[derive(Debug, Clone)]
@@ -17,16 +17,18 @@ pub struct Angles {
 }
 
 impl Rope {
-    /// The frequencies of `position`, or `None` where it is not rotary.
-    pub fn new(position: &Position) -> Option<Rope> {
+    /// The frequencies of `position`, divided as `scaling` says, or `None` where it is not rotary.
+    pub fn new(position: &Position, scaling: &RopeScaling) -> Option<Rope> {
         match *position {
             Position::Learned => None,
             Position::Rope { theta, dim } => {
+                let factors = scaling.factors(theta, dim);
                 // HF computes both steps in f32. Going through f64 gives the rounded power on every platform,
                 // where `powf` of f32 differs between C libraries.
                 let inv = |i: usize| {
                     let exponent = (2 * i) as f32 / dim as f32;
-                    1.0 / (f64::from(theta).powf(f64::from(exponent)) as f32)
+                    let inv = 1.0 / (f64::from(theta).powf(f64::from(exponent)) as f32);
+                    inv / factors.as_ref().map_or(1.0, |f| f[i])
                 };
                 Some(Rope { inv_freq: (0..dim / 2).map(inv).collect() })
             }
@@ -68,7 +70,8 @@ mod tests {
     use super::*;
 
     fn rotated(position: usize, head: &[f32]) -> Vec<f32> {
-        let rope = Rope::new(&Position::Rope { theta: 10000.0, dim: head.len() }).expect("rotary");
+        let plain = Position::Rope { theta: 10000.0, dim: head.len() };
+        let rope = Rope::new(&plain, &RopeScaling::None).expect("rotary");
         let mut out = head.to_vec();
         rope.angles(position, 1).rotate(0, &mut out);
         out
@@ -87,6 +90,17 @@ mod tests {
             assert!((score(20, 7) - score(20 + shift, 7 + shift)).abs() < 2e-3, "shift {shift}");
         }
         assert!((score(20, 7) - score(20, 8)).abs() > 0.1, "the distance must matter");
+    }
+
+    #[test]
+    fn a_linear_factor_is_a_shorter_distance() {
+        let plain = Position::Rope { theta: 10000.0, dim: 8 };
+        let turned = |position: usize, scaling: RopeScaling| {
+            let mut head: Vec<f32> = (0..8).map(|i| i as f32).collect();
+            Rope::new(&plain, &scaling).expect("rotary").angles(position, 1).rotate(0, &mut head);
+            head
+        };
+        assert_eq!(turned(32, RopeScaling::Linear { factor: 8.0 }), turned(4, RopeScaling::None));
     }
 
     #[test]

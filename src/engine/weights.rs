@@ -32,8 +32,12 @@ pub struct LayerWeights<B: Backend> {
     pub k_proj: Linear<B>,
     /// `[n_kv_heads * head_dim, hidden]`.
     pub v_proj: Linear<B>,
+    /// On every head of q and of k, `[head_dim]` each.
+    pub qk_norm: Option<(Norm<B>, Norm<B>)>,
     /// `[hidden, n_heads * head_dim]`.
     pub o_proj: Linear<B>,
+    /// On the output of attention.
+    pub post_attn_norm: Option<Norm<B>>,
     /// Before the feed-forward.
     pub ffn_norm: Norm<B>,
     /// `[intermediate, hidden]`, where the feed-forward is gated.
@@ -42,6 +46,8 @@ pub struct LayerWeights<B: Backend> {
     pub up_proj: Linear<B>,
     /// `[hidden, intermediate]`.
     pub down_proj: Linear<B>,
+    /// On the output of the feed-forward.
+    pub post_ffn_norm: Option<Norm<B>>,
 }
 
 /// A weight `[outputs, inputs]` and its bias `[outputs]`.
@@ -52,13 +58,13 @@ pub struct Linear<B: Backend> {
     pub bias: Option<B::Vector>,
 }
 
-/// A norm over the width of the residual stream.
+/// A norm over the width of the residual stream, or of a head.
 pub struct Norm<B: Backend> {
     /// Kind and epsilon.
     pub rule: NormRule,
-    /// `[hidden]`.
+    /// `[width]`.
     pub weight: B::Vector,
-    /// `[hidden]`, of a layer norm.
+    /// `[width]`, of a layer norm.
     pub bias: Option<B::Vector>,
 }
 
@@ -76,7 +82,7 @@ impl<B: Backend> ModelWeights<B> {
             Position::Rope { .. } => None,
         };
         let layers = (0..c.n_layers).map(|l| r.layer(c, l)).collect::<Result<Vec<_>>>()?;
-        let output_norm = r.norm(c, "output_norm")?;
+        let output_norm = r.norm(c, "output_norm", c.hidden_size)?;
         let output = match c.tied_embeddings {
             true => None,
             false => Some(r.matrix("output.weight", [c.vocab_size, c.hidden_size])?),
@@ -98,19 +104,31 @@ impl<'a, B: Backend> Resolver<'a, B> {
         let (q, kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
         let at = |part: &str| format!("{l}.{part}");
         Ok(LayerWeights {
-            attn_norm: self.norm(c, &at("attn_norm"))?,
+            attn_norm: self.norm(c, &at("attn_norm"), hidden)?,
+            qk_norm: match c.qk_norm {
+                true => {
+                    Some((self.norm(c, &at("q_norm"), c.head_dim)?, self.norm(c, &at("k_norm"), c.head_dim)?))
+                }
+                false => None,
+            },
             q_proj: self.linear(l, "q_proj", [q, hidden])?,
             k_proj: self.linear(l, "k_proj", [kv, hidden])?,
             v_proj: self.linear(l, "v_proj", [kv, hidden])?,
             o_proj: self.linear(l, "o_proj", [hidden, q])?,
-            ffn_norm: self.norm(c, &at("ffn_norm"))?,
+            post_attn_norm: self.post_norm(c, &at("post_attn_norm"))?,
+            ffn_norm: self.norm(c, &at("ffn_norm"), hidden)?,
             gate_proj: match c.ffn {
-                Ffn::SiluGated => Some(self.linear(l, "gate_proj", [wide, hidden])?),
+                Ffn::SiluGated | Ffn::GeluGated => Some(self.linear(l, "gate_proj", [wide, hidden])?),
                 Ffn::GeluTanh => None,
             },
             up_proj: self.linear(l, "up_proj", [wide, hidden])?,
             down_proj: self.linear(l, "down_proj", [hidden, wide])?,
+            post_ffn_norm: self.post_norm(c, &at("post_ffn_norm"))?,
         })
+    }
+
+    fn post_norm(&mut self, c: &ModelConfig, name: &str) -> Result<Option<Norm<B>>> {
+        c.post_norms.then(|| self.norm(c, name, c.hidden_size)).transpose()
     }
 
     /// A projection; its bias is optional, but layers must agree: one lost bias would pass in silence.
@@ -124,12 +142,12 @@ impl<'a, B: Backend> Resolver<'a, B> {
         Ok(Linear { weight, bias })
     }
 
-    fn norm(&mut self, c: &ModelConfig, name: &str) -> Result<Norm<B>> {
+    fn norm(&mut self, c: &ModelConfig, name: &str, width: usize) -> Result<Norm<B>> {
         let bias = match c.norm {
             NormKind::Rms => None,
-            NormKind::Layer => Some(self.vector(&format!("{name}.bias"), c.hidden_size)?),
+            NormKind::Layer => Some(self.vector(&format!("{name}.bias"), width)?),
         };
-        let weight = self.vector(&format!("{name}.weight"), c.hidden_size)?;
+        let weight = self.vector(&format!("{name}.weight"), width)?;
         Ok(Norm { rule: NormRule { kind: c.norm, eps: c.norm_eps }, weight, bias })
     }
 

@@ -8,6 +8,7 @@ use super::names::{Naming, Presence, Slot, generalize, naming_of, slots};
 use super::{ModelConfig, RowOrder};
 use crate::contract::families::{FamilyContract, Role, TensorRow, When};
 use crate::formats::{Checkpoint, Container, NamedTensor};
+use crate::quant;
 use crate::tensor::{Shape, Tensor};
 use crate::{Error, Kind, Result};
 use serde::Serialize;
@@ -127,6 +128,8 @@ struct Storage {
     naming: Naming,
     /// Rows marked `conv1d` are `[in, out]`.
     conv1d: bool,
+    /// Rows marked `unit_offset` are stored without the 1.
+    unit_offset: bool,
     /// Rows marked `rope` are interleaved pairs of heads this wide.
     rope_pairs: Option<usize>,
 }
@@ -147,7 +150,9 @@ impl Storage {
                 (aprender, settings.interleaved_rope)
             }
         };
-        Storage { contract, naming, conv1d, rope_pairs: pairs.then_some(settings.config.head_dim) }
+        let unit_offset = matches!(checkpoint.container, Container::Hf(_));
+        let rope_pairs = pairs.then_some(settings.config.head_dim);
+        Storage { contract, naming, conv1d, unit_offset, rope_pairs }
     }
 
     fn order(&self, row: &TensorRow) -> RowOrder {
@@ -174,7 +179,10 @@ fn read_settings(family: &'static dyn Family, naming: Naming, checkpoint: &Check
                 error.at("tensor `token_embd.weight`")
             })?;
             let has_head = stored(Role::Head).is_some();
-            family.read_gguf(&GgufFields::new(path, header, &contract.gguf.architecture, rows, has_head))
+            let mut fields = GgufFields::new(path, header, &contract.gguf.architecture, rows, has_head);
+            let freqs = contract.gguf.rope_freqs.as_ref().and_then(|name| checkpoint.get(name));
+            fields.rope_freqs = freqs.map(|t| quant::to_f32(&t.tensor)).transpose()?;
+            family.read_gguf(&fields)
         }
         Container::Apr(header) => family.read_apr(&JsonFields::new(path, &header.metadata, rows)),
     }
@@ -252,6 +260,7 @@ fn bind_slots(
                     tensor: found.tensor.clone(),
                     start,
                     transposed: storage.conv1d && slot.row.conv1d,
+                    unit_offset: storage.unit_offset && slot.row.unit_offset,
                     order: storage.order(slot.row),
                 },
             });
@@ -303,6 +312,11 @@ fn account_for_rest(
         contract.tensors.iter().rev().map(|row| (storage.naming.pattern(contract, row), row)).collect();
     for stored in checkpoint.tensors().iter().filter(|t| !taken.contains(&t.name)) {
         let (pattern, layer) = generalize(&stored.name);
+        let setting =
+            storage.naming == Naming::Gguf && contract.gguf.rope_freqs.as_ref() == Some(&stored.name);
+        if setting {
+            continue;
+        }
         if ignored.contains(pattern.as_str()) && layer.is_some_and(|n| n < config.n_layers) {
             continue;
         }
@@ -355,7 +369,7 @@ mod tests {
     use super::super::fixture::{Tiny, assert_same_values, checkpoint, is_tiny, tensor, with_tensors};
     use super::*;
     use crate::formats::{GgufHeader, GgufValue, HfFolder};
-    use crate::models::{FAMILIES, canonical_tensors, open};
+    use crate::models::{FAMILIES, RopeScaling, canonical_tensors, open};
     use crate::tensor::DType;
     use serde_json::json;
     use std::collections::BTreeMap;
@@ -452,13 +466,23 @@ mod tests {
     }
 
     #[test]
-    fn rope_factors_of_a_gguf_are_refused_by_name() {
-        let sound = Tiny::new("llama").gguf(DType::F32);
-        let scaled = with_tensors(&sound, |tensors| {
-            tensors.push(tensor("rope_freqs.weight", DType::F32, [8].into(), &[1.; 8]));
-        });
-        let text = refusal(&scaled);
-        assert!(text.contains("rope_freqs.weight") && text.contains("llama3"), "{text}");
+    fn rope_divisors_are_read_where_the_family_has_them_and_refused_elsewhere() {
+        let scaled = |family: &str, divisors: &[f32]| {
+            with_tensors(&Tiny::new(family).gguf(DType::F32), |tensors| {
+                let shape = [divisors.len()].into();
+                tensors.push(tensor("rope_freqs.weight", DType::F32, shape, divisors));
+            })
+        };
+        let divisors = [1., 1., 1., 1.5, 4., 8., 8., 8.];
+        let model = open(&scaled("llama", &divisors)).expect("llama 3 has them");
+        assert_eq!(model.config.rope_scaling, RopeScaling::Factors(divisors.to_vec()));
+        assert!(!model.weights.contains_key("rope_freqs.weight"), "a setting is no weight");
+        let text = refusal(&scaled("llama", &divisors[..5]));
+        assert!(text.contains("5 frequency divisors for 8 frequencies"), "{text}");
+        let text = refusal(&scaled("llama", &[1., 1., 1., 1., 1., 1., 1., 0.]));
+        assert!(text.contains("frequency divisor 0 is not positive"), "{text}");
+        let text = refusal(&scaled("qwen2", &divisors));
+        assert!(text.contains("`rope_freqs.weight`") && text.contains("no tensor of family qwen2"), "{text}");
     }
 
     #[test]
@@ -473,6 +497,16 @@ mod tests {
         refused("llama", "hidden_act", json!("gelu"));
         refused("llama", "rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}));
         refused("llama", "rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}));
+        refused(
+            "phi3",
+            "rope_scaling",
+            json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
+        );
+        refused("phi3", "partial_rotary_factor", json!(0.75));
+        refused("qwen3", "use_sliding_window", json!(true));
+        refused("gemma3", "layer_types", json!(["full_attention", "sliding_attention"]));
+        refused("gemma3", "final_logit_softcapping", json!(30.0));
+        refused("gemma3", "hidden_activation", json!("silu"));
         refused("llama", "rms_norm_eps", json!("tiny"));
         refused("qwen2", "use_sliding_window", json!(true));
         refused("gpt2", "activation_function", json!("relu"));

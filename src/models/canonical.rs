@@ -34,6 +34,8 @@ pub(crate) struct Place {
     pub start: usize,
     /// Whether it is stored `[in, out]`.
     pub transposed: bool,
+    /// Whether `w` is stored and `1 + w` is meant.
+    pub unit_offset: bool,
     /// Order of its rows.
     pub order: RowOrder,
 }
@@ -49,6 +51,7 @@ impl CanonicalTensor {
         } else {
             slice(&self.place.tensor, self.place.start, &self.shape)
         };
+        let tensor = tensor.and_then(|t| if self.place.unit_offset { plus_one(&t) } else { Ok(t) });
         let tensor = tensor.map_err(|e| e.at(format!("tensor `{}`", self.stored)))?;
         Ok(Weight { tensor, rows: self.place.order })
     }
@@ -150,6 +153,12 @@ fn transpose(tensor: &Tensor, start: usize, shape: &Shape) -> Result<Tensor> {
     })
 }
 
+/// `1 + w` in f32, as HF transformers computes it whatever the encoding of `w`.
+fn plus_one(tensor: &Tensor) -> Result<Tensor> {
+    let values = quant::to_f32(tensor)?;
+    Ok(f32_tensor(&tensor.shape, values.iter().map(|w| 1.0 + w)))
+}
+
 fn f32_tensor(shape: &Shape, values: impl Iterator<Item = f32>) -> Tensor {
     let bytes = values.flat_map(f32::to_le_bytes).collect();
     Tensor { dtype: DType::F32, shape: shape.clone(), bytes: Bytes::from_vec(bytes) }
@@ -180,7 +189,7 @@ mod tests {
                 layer: 0,
                 shape: Shape::from(shape),
             },
-            place: Place { tensor, start, transposed, order: RowOrder::Canonical },
+            place: Place { tensor, start, transposed, unit_offset: false, order: RowOrder::Canonical },
         }
     }
 

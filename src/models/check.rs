@@ -194,7 +194,10 @@ impl Facts<'_> {
             }
             StageName::Attention => format!("head width {}, scale {}", c.head_dim, c.attn_scale),
             StageName::FeedForward => format!("width {} in {layers} layers", c.intermediate_size),
-            StageName::Norms => format!("epsilon {} in {} norms", c.norm_eps, 2 * layers + 1),
+            StageName::Norms => {
+                let per_layer = 2 + 2 * usize::from(c.qk_norm) + 2 * usize::from(c.post_norms);
+                format!("epsilon {} in {} norms", c.norm_eps, per_layer * layers + 1)
+            }
             StageName::Head if c.tied_embeddings => "the embedding".to_owned(),
             StageName::Head => format!("[{}, {}]", c.vocab_size, c.hidden_size),
             StageName::Probabilities => format!("{} logits cover every token", c.vocab_size),

@@ -1,15 +1,27 @@
 //! A family is data: how it is recognised, what its settings are called, and its tensor table.
 //! The table is `contracts/families/<id>.yaml`; a family file adds only the names and defaults of settings.
 
+use super::RopeScaling;
 use super::fields::{GgufFields, JsonFields};
-use super::{ModelConfig, Position, gpt2, llama, qwen2};
+use super::{ModelConfig, Position, gemma3, gpt2, llama, mistral, phi3, qwen2, qwen3};
 use crate::contract::families::{Dims, FamilyContract};
 use crate::formats::{Checkpoint, Container, GgufValue};
 use crate::{Error, Kind, Result};
 use serde_json::{Map, Value as Json};
 
 /// Every family, in the order they are documented.
-pub const FAMILIES: &[&dyn Family] = &[&llama::Llama, &qwen2::Qwen2, &gpt2::Gpt2];
+pub const FAMILIES: &[&dyn Family] = &[
+    &llama::Llama,
+    &mistral::Mistral,
+    &qwen2::Qwen2,
+    &qwen3::Qwen3,
+    &gemma3::Gemma3,
+    &phi3::Phi3,
+    &gpt2::Gpt2,
+];
+
+/// The GGUF key in which our files keep the `model_type` of a family that shares its architecture with another.
+pub(crate) const SOURCE_MODEL_TYPE: &str = "general.source_model_type";
 
 /// One decoder family.
 pub trait Family: Sync {
@@ -43,6 +55,38 @@ pub trait Family: Sync {
 
     /// The `{arch}.*` keys, in the order llama.cpp's converter writes them.
     fn write_gguf(&self, config: &ModelConfig) -> Vec<(String, GgufValue)>;
+
+    /// Whether `config` can be written as this family's `config.json`; what it cannot say is refused by name.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] naming the setting.
+    fn writable_as_hf(&self, config: &ModelConfig) -> Result<()> {
+        match config.rope_scaling {
+            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3(_) => Ok(()),
+            RopeScaling::Factors(_) => {
+                let what =
+                    "its RoPE divisors are those of no released model, and config.json has no place for them";
+                Err(Error::unsupported(self.id(), what).at("rope_freqs.weight"))
+            }
+        }
+    }
+
+    /// Whether `config` can be written as this architecture's GGUF.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] naming the setting.
+    fn writable_as_gguf(&self, config: &ModelConfig) -> Result<()> {
+        match config.rope_scaling {
+            RopeScaling::None | RopeScaling::Linear { .. } => Ok(()),
+            RopeScaling::Llama3(_) | RopeScaling::Factors(_) if self.contract().gguf.rope_freqs.is_some() => {
+                Ok(())
+            }
+            RopeScaling::Llama3(_) | RopeScaling::Factors(_) => {
+                let what = "a GGUF of this family has no place for RoPE divisors";
+                Err(Error::unsupported(self.id(), what).at("rope_scaling"))
+            }
+        }
+    }
 }
 
 /// What a checkpoint says about itself: the decoder's config, and which optional tensors to expect.
@@ -97,12 +141,15 @@ fn architecture_names(checkpoint: &Checkpoint) -> Vec<String> {
             let classes = classes.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned);
             text(&folder.config, "model_type").into_iter().chain(classes).collect()
         }
-        Container::Gguf(header) => header
-            .get("general.architecture")
-            .and_then(GgufValue::as_str)
-            .map(str::to_owned)
-            .into_iter()
-            .collect(),
+        Container::Gguf(header) => {
+            let said = |key: &str| header.get(key).and_then(GgufValue::as_str);
+            let windowed = said("general.architecture") == Some("llama")
+                && header.get("llama.attention.sliding_window").and_then(GgufValue::as_u64).unwrap_or(0) > 0;
+            // llama.cpp has one architecture for both; only mistral has a window.
+            let mistral = windowed.then_some("mistral");
+            let names = [said(SOURCE_MODEL_TYPE), mistral, said("general.architecture")];
+            names.into_iter().flatten().map(str::to_owned).collect()
+        }
         Container::Apr(header) => ["architecture", "hf_model_type", "hf_architecture", "model_type"]
             .iter()
             .filter_map(|key| text(&header.metadata, key))
@@ -162,6 +209,27 @@ impl ModelConfig {
             }
             Position::Learned => {}
         }
+        if let Err(what) = self.rope_scaling.check() {
+            require(false, format!("RoPE scaling: {what}"));
+        }
+        if let (RopeScaling::Factors(factors), Position::Rope { dim, .. }) =
+            (&self.rope_scaling, &self.position)
+        {
+            let what = format!("{} frequency divisors for {} frequencies", factors.len(), dim / 2);
+            require(factors.len() == dim / 2, what);
+        }
+        if let Some(window) = self.window {
+            require(window.size > 0, "an attention window of 0 sees nothing".to_owned());
+            require(window.global_every != Some(0), "every 0th layer is no layer".to_owned());
+            require(
+                window.local_theta.is_none_or(positive),
+                format!("the local rotary base {:?} is not positive and finite", window.local_theta),
+            );
+        }
+        require(
+            positive(self.embed_scale),
+            format!("embedding scale {} is not positive and finite", self.embed_scale),
+        );
         wrong
     }
 }

@@ -25,6 +25,8 @@ pub struct GgufFields<'a> {
     pub embedding_rows: usize,
     /// Whether `output.weight` is stored: GGUF has no key for a tied head.
     pub has_head: bool,
+    /// The divisors of the rotary frequencies, `rope_freqs.weight`, where they are stored.
+    pub rope_freqs: Option<Vec<f32>>,
 }
 
 impl<'a> JsonFields<'a> {
@@ -50,6 +52,11 @@ impl<'a> JsonFields<'a> {
             }
         }
         Ok(found.map(|(_, value)| value))
+    }
+
+    /// Whether `name` is there and null, which is not the same as absent: it switches a default off.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(Json::is_null)
     }
 
     /// A size of at least 1.
@@ -128,6 +135,11 @@ impl<'a> JsonFields<'a> {
         Error::new(Kind::Malformed, &*self.subject, what).at(name)
     }
 
+    /// A refusal of the value of `name`.
+    pub fn refusal(&self, name: &str, what: String) -> Error {
+        Error::unsupported(&*self.subject, what).at(name)
+    }
+
     fn missing(&self, names: &[&str]) -> Error {
         let error = Error::new(Kind::Malformed, &*self.subject, "is missing").at(names[0]);
         if names.len() > 1 { error.hint(format!("also read as {}", names[1..].join(", "))) } else { error }
@@ -143,7 +155,8 @@ impl<'a> GgufFields<'a> {
         embedding_rows: usize,
         has_head: bool,
     ) -> Self {
-        GgufFields { subject: path.display().to_string(), header, arch, embedding_rows, has_head }
+        let subject = path.display().to_string();
+        GgufFields { subject, header, arch, embedding_rows, has_head, rope_freqs: None }
     }
 
     /// `{arch}.{name}` as a size of at least 1.
@@ -171,6 +184,22 @@ impl<'a> GgufFields<'a> {
             return default.ok_or_else(|| self.wrong(name, "is missing"));
         };
         value.as_f64().ok_or_else(|| self.wrong(name, "is no number"))
+    }
+
+    /// `{arch}.{name}` as a size, 0 and absence both meaning that there is none.
+    ///
+    /// # Errors
+    /// Where it is no integer, or absurdly large.
+    pub fn optional_size(&self, name: &str) -> Result<Option<usize>> {
+        match self.get(name).map(|v| v.as_u64()) {
+            None | Some(Some(0)) => Ok(None),
+            Some(_) => self.size(name, None).map(Some),
+        }
+    }
+
+    /// `{arch}.{name}` as text.
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        self.get(name).and_then(GgufValue::as_str)
     }
 
     /// Refuses `{arch}.{name}` unless it is absent or a number among `neutral`.
@@ -202,12 +231,14 @@ impl<'a> GgufFields<'a> {
         self.header.get(&format!("{}.{name}", self.arch))
     }
 
-    fn unsupported(&self, name: &str, why: &str) -> Error {
+    /// A refusal of the value of `{arch}.{name}`.
+    pub fn unsupported(&self, name: &str, why: &str) -> Error {
         Error::unsupported(&*self.subject, format!("is not supported: {why}"))
             .at(format!("{}.{name}", self.arch))
     }
 
-    fn wrong(&self, name: &str, what: impl Into<String>) -> Error {
+    /// An error about the value of `{arch}.{name}`.
+    pub fn wrong(&self, name: &str, what: impl Into<String>) -> Error {
         Error::new(Kind::Malformed, &*self.subject, what).at(format!("{}.{name}", self.arch))
     }
 }

@@ -15,6 +15,7 @@ pub(crate) const HEADS: usize = 4;
 pub(crate) const LAYERS: usize = 2;
 pub(crate) const VOCAB: usize = 40;
 pub(crate) const POSITIONS: usize = 32;
+pub(crate) const WINDOW: usize = 8;
 
 /// A model of one family, to be put into a container.
 pub(crate) struct Tiny {
@@ -23,7 +24,7 @@ pub(crate) struct Tiny {
     pub inner: usize,
     pub kv_heads: usize,
     pub tied: bool,
-    /// llama only: biases on attention and feed-forward.
+    /// llama and qwen3: biases on attention and feed-forward.
     pub biased: bool,
 }
 
@@ -52,18 +53,35 @@ impl Tiny {
                 "n_positions": POSITIONS, "vocab_size": VOCAB, "tie_word_embeddings": self.tied,
             }),
             id => json!({
-                "model_type": id, "hidden_size": self.hidden, "num_attention_heads": HEADS,
+                "model_type": if id == "gemma3" { "gemma3_text" } else { id }, "hidden_size": self.hidden, "num_attention_heads": HEADS,
                 "num_key_value_heads": self.kv_heads, "num_hidden_layers": LAYERS, "intermediate_size": self.inner,
                 "max_position_embeddings": POSITIONS, "vocab_size": VOCAB, "rms_norm_eps": 1e-5,
                 "tie_word_embeddings": self.tied, "attention_bias": self.biased, "mlp_bias": self.biased,
                 "rope_parameters": { "rope_theta": 10000.0, "rope_type": "default" },
             }),
         };
-        config.as_object().expect("an object was written").clone()
+        let mut config = config.as_object().expect("an object was written").clone();
+        match self.family.id() {
+            "qwen3" => drop(config.insert("head_dim".into(), json!(self.hidden / HEADS))),
+            "mistral" => drop(config.insert("sliding_window".into(), json!(WINDOW))),
+            "gemma3" => {
+                let local = json!({ "rope_theta": 10000.0, "rope_type": "default" });
+                let full = json!({ "rope_theta": 1e6, "rope_type": "default" });
+                config.extend([
+                    ("head_dim".into(), json!(self.hidden / HEADS)),
+                    ("query_pre_attn_scalar".into(), json!(self.hidden / HEADS)),
+                    ("sliding_window".into(), json!(WINDOW)),
+                    ("layer_types".into(), json!(["sliding_attention", "full_attention"])),
+                    ("rope_parameters".into(), json!({ "full_attention": full, "sliding_attention": local })),
+                ]);
+            }
+            _ => {}
+        }
+        config
     }
 
     fn gguf_metadata(&self) -> Vec<(String, GgufValue)> {
-        let arch = self.family.id();
+        let arch = self.family.contract().gguf.architecture.as_str();
         let sizes = [
             ("block_count", LAYERS),
             ("context_length", POSITIONS),
@@ -76,6 +94,15 @@ impl Tiny {
         keys.extend(sizes.map(|(name, n)| (format!("{arch}.{name}"), GgufValue::U32(n as u32))));
         let eps = if arch == "gpt2" { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
         keys.push((format!("{arch}.attention.{eps}"), GgufValue::F32(1e-5)));
+        let window = (format!("{arch}.attention.sliding_window"), GgufValue::U32(WINDOW as u32));
+        match self.family.id() {
+            "mistral" => keys.push(window),
+            "gemma3" => {
+                keys.push(window);
+                keys.push(("gemma3.attention.sliding_window_pattern".to_owned(), GgufValue::U32(2)));
+            }
+            _ => {}
+        }
         keys
     }
 
@@ -128,6 +155,9 @@ fn named(name: &str, members: &[Slot], naming: Naming, pairs: Option<usize>, dty
         let (outs, ins) = (shape[0], shape[1]);
         data = (0..outs * ins).map(|k| data[(k % outs) * ins + k / outs]).collect();
         shape.reverse();
+    }
+    if naming == Naming::Hf && members[0].row.unit_offset {
+        data.iter_mut().for_each(|x| *x -= 1.0);
     }
     let positions = members[0].row.name.starts_with("position");
     let narrow = naming == Naming::Hf || (shape.len() == 2 && !positions);

@@ -3,7 +3,7 @@
 
 use super::family::{Biases, Family, Settings};
 use super::fields::{GgufFields, JsonFields, short_decimal};
-use super::{Ffn, ModelConfig, NormKind, Position, apr_keys, rotary};
+use super::{Ffn, ModelConfig, NormKind, apr_keys, rotary};
 use crate::Result;
 use crate::contract::families::FamilyContract;
 use crate::formats::GgufValue;
@@ -102,23 +102,7 @@ impl Family for Gpt2 {
 
 /// The switches of the family; every size still to be set.
 fn shell() -> ModelConfig {
-    ModelConfig {
-        family: "gpt2".to_owned(),
-        hidden_size: 0,
-        n_layers: 0,
-        n_heads: 0,
-        n_kv_heads: 0,
-        head_dim: 0,
-        intermediate_size: 0,
-        vocab_size: 0,
-        max_positions: 0,
-        norm: NormKind::Layer,
-        norm_eps: 0.0,
-        position: Position::Learned,
-        ffn: Ffn::GeluTanh,
-        tied_embeddings: true,
-        attn_scale: 0.0,
-    }
+    ModelConfig { family: "gpt2".to_owned(), norm: NormKind::Layer, ffn: Ffn::GeluTanh, ..rotary::shell() }
 }
 
 /// One key-value head per query head, and heads that divide the width: GPT-2 has nothing else.

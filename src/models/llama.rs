@@ -1,4 +1,4 @@
-//! llama: LLaMA and what shares its decoder (SmolLM, TinyLlama).
+//! llama: LLaMA 1 to 3 and what shares its decoder (SmolLM, TinyLlama). Llama 3 scales its rotary frequencies.
 //! Its GGUF stores the rows of q and k as interleaved rotary pairs; every other container as halves.
 
 use super::family::{Biases, Family, Settings};
@@ -19,8 +19,14 @@ static CONTRACT: LazyLock<FamilyContract> = LazyLock::new(|| {
 });
 
 /// `LlamaConfig` of transformers.
-const HF: rotary::HfDefaults =
-    rotary::HfDefaults { vocab_size: 32000, intermediate_size: 11008, max_positions: 2048, n_kv_heads: None };
+const HF: rotary::HfDefaults = rotary::HfDefaults {
+    vocab_size: 32000,
+    intermediate_size: 11008,
+    max_positions: 2048,
+    n_kv_heads: None,
+    head_dim: None,
+    theta: 10_000.0,
+};
 
 impl Family for Llama {
     fn id(&self) -> &'static str {
@@ -32,6 +38,7 @@ impl Family for Llama {
     }
 
     fn read_hf(&self, config: &JsonFields) -> Result<Settings> {
+        rotary::silu_only(config)?;
         let mut settings = rotary::read_hf(self.id(), config, &HF)?;
         settings.attention_bias = Some(config.flag("attention_bias", false)?);
         settings.mlp_bias = Some(config.flag("mlp_bias", false)?);
@@ -39,6 +46,7 @@ impl Family for Llama {
     }
 
     fn read_gguf(&self, metadata: &GgufFields) -> Result<Settings> {
+        metadata.refuse("attention.sliding_window", &[0.0], "this family has no attention window")?;
         rotary::read_gguf(self.id(), metadata)
     }
 

@@ -13,11 +13,16 @@ mod family;
 mod fields;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod gemma3;
 mod gpt2;
 mod llama;
+mod mistral;
 mod names;
+mod phi3;
 mod qwen2;
+mod qwen3;
 mod rotary;
+mod scaling;
 mod scan;
 
 pub use apr_keys::write as apr_metadata;
@@ -29,6 +34,7 @@ pub use check::{CheckReport, Stage, StageStatus, check};
 pub use family::{Biases, FAMILIES, Family, Settings, family_of};
 pub use fields::{GgufFields, JsonFields};
 pub use names::Naming;
+pub use scaling::{Llama3, RopeScaling};
 pub(crate) use scan::scan;
 
 use crate::Result;
@@ -93,12 +99,40 @@ pub struct ModelConfig {
     pub norm_eps: f32,
     /// Position encoding.
     pub position: Position,
+    /// What divides the rotary frequencies of the layers that see everything.
+    pub rope_scaling: RopeScaling,
+    /// Layers that see only the last positions.
+    pub window: Option<Window>,
+    /// Whether every head of q and k is normalised before it is rotated, by a weight of `[head_dim]`.
+    pub qk_norm: bool,
+    /// Whether the outputs of attention and feed-forward are normalised before they are added.
+    pub post_norms: bool,
+    /// What the embedding is multiplied by; 1 in most families.
+    pub embed_scale: f32,
     /// Feed-forward kind.
     pub ffn: Ffn,
     /// Whether the head is the embedding.
     pub tied_embeddings: bool,
-    /// Score scale; `1 / sqrt(head_dim)` in these families.
+    /// Score scale; `1 / sqrt(head_dim)` in most families.
     pub attn_scale: f32,
+}
+
+impl ModelConfig {
+    /// Whether layer `l` sees only [`ModelConfig::window`].
+    pub fn is_local(&self, l: usize) -> bool {
+        self.window.is_some_and(|w| w.global_every.is_none_or(|n| !(l + 1).is_multiple_of(n)))
+    }
+}
+
+/// Attention over the last positions only.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    /// How many positions a token sees, itself among them.
+    pub size: usize,
+    /// Every so many layers one sees everything; `None`: no layer does.
+    pub global_every: Option<usize>,
+    /// The rotary base of the local layers, where it is another than that of the others. It is never scaled.
+    pub local_theta: Option<f32>,
 }
 
 /// Which norm.
@@ -117,7 +151,7 @@ pub enum Position {
     Rope {
         /// Base.
         theta: f32,
-        /// Rotated width; `head_dim` in these families.
+        /// Rotated width; the head width in these families.
         dim: usize,
     },
     /// A learned table, added to the embedding.
@@ -131,6 +165,8 @@ pub enum Ffn {
     SiluGated,
     /// `down(gelu_tanh(up(x)))`, GPT-2's `gelu_new`.
     GeluTanh,
+    /// `down(gelu_tanh(gate(x)) * up(x))`.
+    GeluGated,
 }
 
 /// A weight as the decoder sees it.

@@ -196,13 +196,18 @@ mod tests {
     }
 
     #[test]
-    fn only_gpt2_fuses_and_only_where_its_files_do() {
+    fn only_gpt2_and_phi3_fuse_and_only_where_their_files_do() {
         for family in FAMILIES {
             let contract = family.contract();
             let distinct = |naming: Naming| {
                 contract.tensors.iter().map(|r| naming.pattern(contract, r)).collect::<BTreeSet<_>>().len()
             };
-            let fused = if family.id() == "gpt2" { 4 } else { 0 };
+            // q, k and v with their biases; q, k and v, and gate and up.
+            let fused = match family.id() {
+                "gpt2" => 4,
+                "phi3" => 3,
+                _ => 0,
+            };
             assert_eq!(distinct(Naming::Hf) + fused, contract.tensors.len(), "{}", family.id());
             assert_eq!(distinct(Naming::Gguf) + fused, contract.tensors.len(), "{}", family.id());
             assert_eq!(distinct(Naming::AprHf), contract.tensors.len(), "{}", family.id());

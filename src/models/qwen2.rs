@@ -23,6 +23,8 @@ const HF: rotary::HfDefaults = rotary::HfDefaults {
     intermediate_size: 22016,
     max_positions: 32768,
     n_kv_heads: Some(32),
+    head_dim: None,
+    theta: 10_000.0,
 };
 
 impl Family for Qwen2 {
@@ -37,10 +39,12 @@ impl Family for Qwen2 {
     fn read_hf(&self, config: &JsonFields) -> Result<Settings> {
         // `sliding_window` itself is always written; it counts only where this flag is set.
         config.only("use_sliding_window", &[json!(false)], "attention windows are not computed")?;
+        rotary::silu_only(config)?;
         rotary::read_hf(self.id(), config, &HF)
     }
 
     fn read_gguf(&self, metadata: &GgufFields) -> Result<Settings> {
+        metadata.refuse("attention.sliding_window", &[0.0], "its window is not computed")?;
         rotary::read_gguf(self.id(), metadata)
     }
 

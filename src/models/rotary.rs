@@ -1,9 +1,9 @@
-//! Settings that llama and qwen2 share: RMS norm, rotary positions, grouped queries, gated feed-forward.
+//! Settings that every family but gpt2 shares: RMS norm, rotary positions, grouped queries, gated feed-forward.
 //! HF keys are those of transformers 4 and 5, GGUF keys those of llama.cpp's converter.
 
 use super::family::{Biases, Settings};
 use super::fields::{GgufFields, JsonFields, short_decimal};
-use super::{Ffn, ModelConfig, NormKind, Position};
+use super::{Ffn, ModelConfig, NormKind, Position, RopeScaling, Window};
 use crate::Result;
 use crate::formats::GgufValue;
 use serde_json::{Map, Value as Json, json};
@@ -15,15 +15,20 @@ pub(super) struct HfDefaults {
     pub max_positions: usize,
     /// `None`: as many as query heads.
     pub n_kv_heads: Option<usize>,
+    /// `None`: `hidden_size / n_heads`.
+    pub head_dim: Option<usize>,
+    /// The rotary base.
+    pub theta: f64,
 }
 
 /// Reads `config.json`. The caller has refused what only its own family can say.
 pub(super) fn read_hf(family: &str, f: &JsonFields, defaults: &HfDefaults) -> Result<Settings> {
-    f.only("hidden_act", &[json!("silu"), json!("swish")], "the gate of this family is SiLU")?;
     f.only("partial_rotary_factor", &[json!(1), json!(1.0)], "only whole heads are rotated")?;
     let hidden_size = f.size(&["hidden_size"], Some(4096))?;
     let n_heads = f.size(&["num_attention_heads"], Some(32))?;
-    let head_dim = f.size(&["head_dim"], Some((hidden_size / n_heads).max(1)))?;
+    let head_dim =
+        f.size(&["head_dim"], Some(defaults.head_dim.unwrap_or((hidden_size / n_heads).max(1))))?;
+    let (theta, rope_scaling) = hf_rope(f, defaults.theta)?;
     let config = ModelConfig {
         family: family.to_owned(),
         hidden_size,
@@ -37,42 +42,51 @@ pub(super) fn read_hf(family: &str, f: &JsonFields, defaults: &HfDefaults) -> Re
         max_positions: f.size(&["max_position_embeddings"], Some(defaults.max_positions))?,
         norm: NormKind::Rms,
         norm_eps: f.number(&["rms_norm_eps"], Some(1e-6))? as f32,
-        position: Position::Rope { theta: hf_theta(f)? as f32, dim: head_dim },
+        position: Position::Rope { theta: theta as f32, dim: head_dim },
         ffn: Ffn::SiluGated,
         tied_embeddings: f.flag("tie_word_embeddings", false)?,
         attn_scale: attn_scale(head_dim),
+        rope_scaling,
+        ..shell()
     };
     Ok(Settings { config, attention_bias: Some(false), mlp_bias: Some(false), interleaved_rope: false })
 }
 
-/// `rope_theta` stood at the top until transformers 5 moved it into `rope_parameters`.
-fn hf_theta(f: &JsonFields) -> Result<f64> {
-    const PLAIN: &str = "only plain RoPE is computed";
-    let plain = [json!("default")];
-    let mut theta = None;
+/// The gate of most families; gemma's is GELU.
+pub(super) fn silu_only(f: &JsonFields) -> Result<()> {
+    f.only("hidden_act", &[json!("silu"), json!("swish")], "the gate of this family is SiLU")
+}
+
+/// Base and scaling. `rope_theta` stood at the top, and the scaling in `rope_scaling`, until transformers 5 moved
+/// both into `rope_parameters`.
+fn hf_rope(f: &JsonFields, default_theta: f64) -> Result<(f64, RopeScaling)> {
+    let mut nested = None;
+    let mut scaling: Option<RopeScaling> = None;
     for place in ["rope_parameters", "rope_scaling"] {
         let Some(rope) = f.object(place)? else { continue };
-        rope.only("rope_type", &plain, PLAIN)?;
-        rope.only("type", &plain, PLAIN)?;
-        rope.only("partial_rotary_factor", &[json!(1), json!(1.0)], "only whole heads are rotated")?;
-        rope.only("factor", &[json!(1), json!(1.0)], PLAIN)?;
-        theta = theta.or(rope.find(&["rope_theta"])?.and_then(Json::as_f64));
-    }
-    match (theta, f.find(&["rope_theta"])?) {
-        (Some(nested), Some(top)) if top.as_f64() != Some(nested) => {
-            Err(f.wrong("rope_theta", format!("{top} contradicts rope_parameters, which says {nested}")))
+        let here = RopeScaling::read(&rope)?;
+        if let Some(other) = scaling.as_ref().filter(|other| **other != here) {
+            let what =
+                format!("{} contradicts rope_parameters, which says {}", here.describe(), other.describe());
+            return Err(f.wrong(place, what));
         }
-        (Some(nested), _) => Ok(nested),
-        (None, _) => f.number(&["rope_theta"], Some(10_000.0)),
+        scaling = Some(here);
+        nested = nested.or(rope.find(&["rope_theta"])?.and_then(Json::as_f64));
     }
+    let theta = match (nested, f.find(&["rope_theta"])?) {
+        (Some(nested), Some(top)) if top.as_f64() != Some(nested) => {
+            let what = format!("{top} contradicts rope_parameters, which says {nested}");
+            return Err(f.wrong("rope_theta", what));
+        }
+        (Some(nested), _) => nested,
+        (None, _) => f.number(&["rope_theta"], Some(default_theta))?,
+    };
+    Ok((theta, scaling.unwrap_or_default()))
 }
 
 /// Reads GGUF metadata.
 pub(super) fn read_gguf(family: &str, f: &GgufFields) -> Result<Settings> {
-    f.refuse_text("rope.scaling.type", "none", "only plain RoPE is computed")?;
-    f.refuse("rope.scaling.factor", &[0.0, 1.0], "only plain RoPE is computed")?;
-    f.refuse("rope.scale_linear", &[0.0, 1.0], "only plain RoPE is computed")?;
-    f.refuse("attention.sliding_window", &[0.0], "attention windows are not computed")?;
+    f.refuse("rope.scale_linear", &[0.0, 1.0], "this old key is not read; `rope.scaling.factor` is")?;
     f.refuse("expert_count", &[0.0], "mixtures of experts are another family")?;
     for scale in ["attention.scale", "logit_scale", "embedding_scale", "residual_scale"] {
         f.refuse(scale, &[], "this family has no such scale")?;
@@ -81,6 +95,8 @@ pub(super) fn read_gguf(family: &str, f: &GgufFields) -> Result<Settings> {
     let n_heads = f.size("attention.head_count", None)?;
     let head_dim = f.size("attention.key_length", Some((hidden_size / n_heads).max(1)))?;
     f.refuse("attention.value_length", &[head_dim as f64], "keys and values must be of one width")?;
+    let theta = f.number("rope.freq_base", Some(10_000.0))? as f32;
+    let dim = f.size("rope.dimension_count", Some(head_dim))?;
     let config = ModelConfig {
         family: family.to_owned(),
         hidden_size,
@@ -93,15 +109,76 @@ pub(super) fn read_gguf(family: &str, f: &GgufFields) -> Result<Settings> {
         max_positions: f.size("context_length", None)?,
         norm: NormKind::Rms,
         norm_eps: f.number("attention.layer_norm_rms_epsilon", None)? as f32,
-        position: Position::Rope {
-            theta: f.number("rope.freq_base", Some(10_000.0))? as f32,
-            dim: f.size("rope.dimension_count", Some(head_dim))?,
-        },
+        position: Position::Rope { theta, dim },
         ffn: Ffn::SiluGated,
         tied_embeddings: !f.has_head,
         attn_scale: attn_scale(head_dim),
+        rope_scaling: gguf_scaling(f, theta, dim)?,
+        ..shell()
     };
     Ok(Settings { config, attention_bias: None, mlp_bias: None, interleaved_rope: false })
+}
+
+/// Scaling by key (linear) or by tensor (llama-3's divisors).
+fn gguf_scaling(f: &GgufFields, theta: f32, dim: usize) -> Result<RopeScaling> {
+    let factor = f.number("rope.scaling.factor", Some(0.0))? as f32;
+    let by_key = match f.text("rope.scaling.type") {
+        None | Some("none") if factor == 0.0 || factor == 1.0 => RopeScaling::None,
+        None | Some("linear") => RopeScaling::Linear { factor },
+        Some("none") => return Err(f.wrong("rope.scaling.factor", "contradicts the type `none`")),
+        Some(other) => {
+            let why = format!("`{other}`: computed are none, linear and `rope_freqs.weight`");
+            return Err(f.unsupported("rope.scaling.type", &why));
+        }
+    };
+    match (&f.rope_freqs, by_key) {
+        (None, by_key) => Ok(by_key),
+        (Some(factors), RopeScaling::None) => Ok(RopeScaling::of_factors(factors.clone(), theta, dim)),
+        (Some(_), _) => Err(f.wrong("rope.scaling.type", "scales a second time beside `rope_freqs.weight`")),
+    }
+}
+
+/// A window over every layer.
+pub(super) fn window(size: Option<usize>) -> Option<Window> {
+    size.map(|size| Window { size, global_every: None, local_theta: None })
+}
+
+/// `sliding_window` of `config.json`, over every layer.
+pub(super) fn hf_window(f: &JsonFields, default: Option<usize>) -> Result<Option<Window>> {
+    // Absent means the default of the config class, null means none.
+    if f.is_null("sliding_window") {
+        return Ok(None);
+    }
+    Ok(window(match f.find(&["sliding_window"])? {
+        None => default,
+        Some(_) => Some(f.size(&["sliding_window"], None)?),
+    }))
+}
+
+/// The switches that most families leave off; every size still to be set.
+pub(super) fn shell() -> ModelConfig {
+    ModelConfig {
+        family: String::new(),
+        hidden_size: 0,
+        n_layers: 0,
+        n_heads: 0,
+        n_kv_heads: 0,
+        head_dim: 0,
+        intermediate_size: 0,
+        vocab_size: 0,
+        max_positions: 0,
+        norm: NormKind::Rms,
+        norm_eps: 0.0,
+        position: Position::Learned,
+        rope_scaling: RopeScaling::None,
+        window: None,
+        qk_norm: false,
+        post_norms: false,
+        embed_scale: 1.0,
+        ffn: Ffn::SiluGated,
+        tied_embeddings: true,
+        attn_scale: 0.0,
+    }
 }
 
 /// Reads APR metadata.
@@ -141,10 +218,12 @@ pub(super) fn write_hf(config: &ModelConfig, biases: Biases) -> Map<String, Json
     if let Position::Rope { theta, .. } = config.position {
         // Both spellings: transformers 4 reads the first, transformers 5 the second.
         map.insert("rope_theta".into(), short_decimal(theta));
-        map.insert(
-            "rope_parameters".into(),
-            json!({"rope_theta": short_decimal(theta), "rope_type": "default"}),
-        );
+        let mut rope = config.rope_scaling.write();
+        if config.rope_scaling != RopeScaling::None {
+            map.insert("rope_scaling".into(), rope.clone());
+        }
+        rope["rope_theta"] = short_decimal(theta);
+        map.insert("rope_parameters".into(), rope);
     }
     map
 }
@@ -162,6 +241,13 @@ pub(super) fn write_gguf(arch: &str, config: &ModelConfig) -> Vec<(String, GgufV
     put("attention.head_count_kv", size(config.n_kv_heads));
     if let Position::Rope { theta, .. } = config.position {
         put("rope.freq_base", GgufValue::F32(theta));
+    }
+    if let RopeScaling::Linear { factor } = config.rope_scaling {
+        put("rope.scaling.type", GgufValue::String("linear".to_owned()));
+        put("rope.scaling.factor", GgufValue::F32(factor));
+    }
+    if let Some(window) = config.window {
+        put("attention.sliding_window", size(window.size));
     }
     put("attention.layer_norm_rms_epsilon", GgufValue::F32(config.norm_eps));
     // Where they follow from the other sizes, readers derive them.

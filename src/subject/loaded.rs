@@ -201,6 +201,11 @@ fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
         ffn,
         tied_embeddings,
         attn_scale,
+        rope_scaling,
+        window,
+        qk_norm,
+        post_norms,
+        embed_scale,
     } = config;
     let norm = match norm {
         NormKind::Rms => "rms",
@@ -213,6 +218,13 @@ fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
     let ffn = match ffn {
         Ffn::SiluGated => "silu gated",
         Ffn::GeluTanh => "gelu tanh",
+        Ffn::GeluGated => "gelu gated",
+    };
+    let window = match window {
+        None => "none".to_owned(),
+        Some(w) => {
+            format!("{} positions, full every {:?}, local theta {:?}", w.size, w.global_every, w.local_theta)
+        }
     };
     let rows = [
         ("family", family.clone()),
@@ -232,6 +244,11 @@ fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
         ("ffn", ffn.to_owned()),
         ("tied_embeddings", tied_embeddings.to_string()),
         ("attn_scale", attn_scale.to_string()),
+        ("rope_scaling", rope_scaling.describe()),
+        ("window", window),
+        ("qk_norm", qk_norm.to_string()),
+        ("post_norms", post_norms.to_string()),
+        ("embed_scale", embed_scale.to_string()),
     ];
     rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

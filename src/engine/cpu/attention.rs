@@ -9,6 +9,7 @@ use super::lanes::{Lanes, WIDTH};
 use super::rows::{Rows, SharedRows};
 use crate::engine::Heads;
 use std::array::from_fn;
+use std::ops::Range;
 
 /// Positions that are allocated at once.
 const SEGMENT: usize = 256;
@@ -70,7 +71,7 @@ impl Segment {
     }
 }
 
-/// Attention of query head `head` of token `t` at position `start + t`, into its columns of `out`.
+/// Attention of query head `head` of token `t` over the positions `visible`, into its columns of `out`.
 ///
 /// # Safety
 /// No other task may use the columns of that head in row `t` of `out` at the same time.
@@ -79,7 +80,7 @@ pub(super) unsafe fn attend(
     (heads, cache): (&Heads, &Cache),
     q: &Rows,
     (t, head): (usize, usize),
-    visible: usize,
+    visible: Range<usize>,
     out: SharedRows<'_>,
 ) {
     let columns = head * heads.head_dim..(head + 1) * heads.head_dim;
@@ -94,7 +95,7 @@ struct OneHead<'a> {
     kv_head: usize,
     scale: f32,
     query: &'a [f32],
-    visible: usize,
+    visible: Range<usize>,
     out: &'a mut [f32],
 }
 
@@ -103,22 +104,27 @@ impl Kernel for OneHead<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
-        let tiles = self.visible.div_ceil(WIDTH);
+        // Whole groups from the start of the cache on: where a position stands does not depend on the window.
+        let skipped = self.visible.start / (GROUP * WIDTH) * GROUP;
+        let tiles = self.visible.end.div_ceil(WIDTH) - skipped;
+        let seen = self.visible.start - skipped * WIDTH..self.visible.end - skipped * WIDTH;
         let mut scores = vec![[0.0; WIDTH]; tiles.next_multiple_of(GROUP)];
-        for (g, group) in scores.chunks_exact_mut(GROUP).enumerate() {
+        for (i, group) in scores.chunks_exact_mut(GROUP).enumerate() {
+            let g = skipped / GROUP + i;
             let (segment, first) = (g * GROUP * WIDTH / SEGMENT, g * GROUP % (SEGMENT / WIDTH));
             let keys = self.cache.segments[segment].tiles(self.kv_head, first, self.query.len());
             score::<L>(self.query, keys, self.scale, group);
         }
         scores.truncate(tiles);
-        softmax::<L>(&mut scores, self.visible);
+        softmax::<L>(&mut scores, seen.clone());
+        let weights = &scores.as_flattened()[seen];
         let mut first = 0;
         while first < self.cache.vectors() {
             if first + GROUP <= self.cache.vectors() {
-                self.mix::<L, GROUP>(&scores, first);
+                self.mix::<L, GROUP>(weights, first);
                 first += GROUP;
             } else {
-                self.mix::<L, 1>(&scores, first);
+                self.mix::<L, 1>(weights, first);
                 first += 1;
             }
         }
@@ -128,12 +134,14 @@ impl Kernel for OneHead<'_> {
 impl OneHead<'_> {
     /// Vectors `first..first + N` of the output: the sum of the values, weighted by the scores.
     #[inline(always)]
-    fn mix<L: Lanes, const N: usize>(&mut self, weights: &[[f32; WIDTH]], first: usize) {
+    fn mix<L: Lanes, const N: usize>(&mut self, weights: &[f32], first: usize) {
         let vectors = self.cache.vectors();
         let mut acc = [L::splat(0.0); N];
-        let mut weights = weights.as_flattened()[..self.visible].iter();
-        for segment in &self.cache.segments {
-            let rows = segment.values(self.kv_head, vectors).chunks_exact(vectors);
+        let mut weights = weights.iter();
+        let (segment, mut skip) = (self.visible.start / SEGMENT, self.visible.start % SEGMENT);
+        for segment in &self.cache.segments[segment..] {
+            let rows = segment.values(self.kv_head, vectors).chunks_exact(vectors).skip(skip);
+            skip = 0;
             // Rows first: a `zip` that ends by its first iterator takes nothing from the second.
             for (row, weight) in rows.zip(weights.by_ref()) {
                 let weight = L::splat(*weight);

@@ -5,6 +5,7 @@ use super::isa::Kernel;
 use super::lanes::{Lanes, WIDTH};
 use crate::engine::NormRule;
 use crate::models::NormKind;
+use std::ops::Range;
 
 type Vector = [f32; WIDTH];
 
@@ -65,6 +66,28 @@ impl Kernel for SiluMul<'_> {
     }
 }
 
+/// `gate = gelu_tanh(gate) * up`, element by element.
+pub(crate) struct GeluMul<'a> {
+    pub gate: &'a mut [f32],
+    pub up: &'a [f32],
+}
+
+impl Kernel for GeluMul<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let (gates, gate_rest) = self.gate.as_chunks_mut();
+        let (ups, up_rest) = self.up.as_chunks();
+        for (gate, up) in gates.iter_mut().zip(ups) {
+            gelu(L::load(gate)).mul(L::load(up)).store(gate);
+        }
+        let (mut last, up) = (padded(gate_rest), padded(up_rest));
+        gelu(L::load(&last)).mul(L::load(&up)).store(&mut last);
+        gate_rest.copy_from_slice(&last[..gate_rest.len()]);
+    }
+}
+
 /// `x = gelu_tanh(x)`, element by element.
 pub(crate) struct Gelu<'a>(pub &'a mut [f32]);
 
@@ -83,10 +106,15 @@ impl Kernel for Gelu<'_> {
     }
 }
 
-/// `scores[..n] = exp(scores - max) / sum`; the lanes after `n` become 0. `scores` holds whole vectors.
+/// `scores[seen] = exp(scores - max) / sum`; the lanes outside `seen` become 0. `scores` holds whole vectors.
 #[inline(always)]
-pub(super) fn softmax<L: Lanes>(scores: &mut [Vector], n: usize) {
-    scores.as_flattened_mut()[n..].fill(f32::NEG_INFINITY);
+pub(super) fn softmax<L: Lanes>(scores: &mut [Vector], seen: Range<usize>) {
+    let fill_unseen = |scores: &mut [Vector], value: f32| {
+        let scores = scores.as_flattened_mut();
+        scores[..seen.start].fill(value);
+        scores[seen.end..].fill(value);
+    };
+    fill_unseen(scores, f32::NEG_INFINITY);
     let mut max = L::splat(f32::NEG_INFINITY);
     for s in scores.iter() {
         max = max.max(L::load(s));
@@ -95,7 +123,7 @@ pub(super) fn softmax<L: Lanes>(scores: &mut [Vector], n: usize) {
     for s in scores.iter_mut() {
         exp(L::load(s).sub(max)).store(s);
     }
-    scores.as_flattened_mut()[n..].fill(0.0);
+    fill_unseen(scores, 0.0);
     let mut sum = L::splat(0.0);
     for s in scores.iter() {
         sum = sum.add(L::load(s));
@@ -116,7 +144,7 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        softmax::<L>(self.0, self.1);
+        softmax::<L>(self.0, 0..self.1);
     }
 }
 

@@ -14,10 +14,10 @@ mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Angles, Backend, Heads, Linear, Norm};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, visible};
 use crate::models::Weight;
 use crate::{Error, Kind, Result};
-use elementwise::{Gelu, NormRow, SiluMul};
+use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
 use lanes::WIDTH;
 use matmul::Store;
 use pool::Pool;
@@ -153,6 +153,37 @@ impl Backend for Cpu {
         ids.iter().enumerate().try_for_each(|(t, &id)| table.read_row(id as usize, x.values_mut(t)))
     }
 
+    fn scale(&self, factor: f32, x: &mut Rows) {
+        for t in 0..x.n() {
+            x.values_mut(t).iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+
+    fn add(&self, x: &Rows, residual: &mut Rows) {
+        for t in 0..x.n() {
+            residual.values_mut(t).iter_mut().zip(x.values(t)).for_each(|(r, x)| *r += x);
+        }
+    }
+
+    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) {
+        let vectors = head_dim.div_ceil(WIDTH);
+        let (mut head, mut normed) = (vec![[0.0; WIDTH]; vectors], vec![[0.0; WIDTH]; vectors]);
+        for t in 0..x.n() {
+            for values in x.values_mut(t).chunks_exact_mut(head_dim) {
+                head.as_flattened_mut()[..head_dim].copy_from_slice(values);
+                self.isa.run(NormRow {
+                    rule: norm.rule,
+                    width: head_dim,
+                    weight: &norm.weight.data,
+                    bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
+                    x: &head,
+                    out: &mut normed,
+                });
+                values.copy_from_slice(&normed.as_flattened()[..head_dim]);
+            }
+        }
+    }
+
     fn add_positions(&self, table: &Matrix, start: usize, x: &mut Rows) -> Result<()> {
         let mut position = vec![0.0; x.width()];
         for t in 0..x.n() {
@@ -230,13 +261,23 @@ impl Backend for Cpu {
         }
     }
 
-    fn attend(&self, heads: &Heads, q: &Rows, cache: &Cache, start: usize, out: &mut Rows) {
+    fn attend(
+        &self,
+        heads: &Heads,
+        window: Option<usize>,
+        q: &Rows,
+        cache: &Cache,
+        start: usize,
+        out: &mut Rows,
+    ) {
         out.set_n(q.n());
         let shared = out.shared();
         let work = |task: usize| {
             let (t, head) = (task / heads.n_heads, task % heads.n_heads);
             // SAFETY: every task has its own token and head, hence its own columns.
-            unsafe { attention::attend(self.isa, (heads, cache), q, (t, head), start + t + 1, shared) };
+            unsafe {
+                attention::attend(self.isa, (heads, cache), q, (t, head), visible(window, start + t), shared);
+            };
         };
         let tasks = q.n() * heads.n_heads;
         if tasks * heads.head_dim * (start + q.n()) < SMALL_ATTENTION {
@@ -246,7 +287,14 @@ impl Backend for Cpu {
         }
     }
 
-    fn silu_gated(&self, gate: &Linear<Self>, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
+    fn gated(
+        &self,
+        activation: Activation,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+        x: &Rows,
+        out: &mut Rows,
+    ) -> Result<()> {
         out.set_n(x.n());
         let out = out.shared();
         self.over_rows(&[&gate.weight], 2 * x.n(), &|_, rows| {
@@ -261,7 +309,10 @@ impl Backend for Cpu {
             for (t, up) in up_values.chunks_exact(width).enumerate() {
                 // SAFETY: as above.
                 let gate = unsafe { out.slice(t, rows.start, rows.end) };
-                self.isa.run(SiluMul { gate, up });
+                match activation {
+                    Activation::Silu => self.isa.run(SiluMul { gate, up }),
+                    Activation::GeluTanh => self.isa.run(GeluMul { gate, up }),
+                }
             }
         });
         Ok(())
