@@ -5,7 +5,8 @@
 //! a block of zeros; elements round half away from zero, divided by the unrounded `d`.
 //! Decoding is that of aprender's inference; its exporter alone drops scales below the smallest normal half.
 
-use super::{Codec, check_finite, half_at, half_overflow};
+use super::rows::{check_rows, half_overflow};
+use super::{Codec, half_at};
 use crate::Result;
 use crate::tensor::DType;
 
@@ -42,8 +43,14 @@ impl Codec for AprQ4 {
         }
     }
 
-    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        check_finite(self.dtype(), values)?;
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check_rows(self.dtype(), values, row_len, importance)?;
         for (n, x) in values.chunks(LEN).enumerate() {
             let largest = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             let d = if largest == 0.0 { 1.0 } else { largest / 7.0 };

@@ -3,7 +3,8 @@
 //! `d = max |x| / 127`, 1 for a tensor of zeros; elements round half away from zero. One outlier degrades
 //! the whole tensor: do not expect the quality of Q8_0.
 
-use super::{Codec, check_finite};
+use super::Codec;
+use super::rows::check_rows;
 use crate::Result;
 use crate::tensor::DType;
 
@@ -32,8 +33,14 @@ impl Codec for AprQ8 {
         }
     }
 
-    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        check_finite(self.dtype(), values)?;
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check_rows(self.dtype(), values, row_len, importance)?;
         let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let d = if largest == 0.0 { 1.0 } else { largest / 127.0 };
         out.extend(d.to_le_bytes());

@@ -1,6 +1,7 @@
 //! BF16: the upper half of a single, widened exactly, narrowed to the nearest (ties to even).
 
-use super::{Codec, assert_blocks, check_finite};
+use super::rows::check_rows;
+use super::{Codec, assert_blocks};
 use crate::tensor::DType;
 use crate::{Error, Kind, Result};
 
@@ -18,8 +19,14 @@ impl Codec for Bf16 {
         }
     }
 
-    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        check_finite(self.dtype(), values)?;
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check_rows(self.dtype(), values, row_len, importance)?;
         for (i, v) in values.iter().enumerate() {
             let h = half::bf16::from_f32(*v);
             if h.is_infinite() {

@@ -1,6 +1,7 @@
 //! F16: IEEE 754 half, widened exactly, narrowed to the nearest (ties to even).
 
-use super::{Codec, assert_blocks, check_finite, half_overflow};
+use super::rows::{check_rows, half_overflow};
+use super::{Codec, assert_blocks};
 use crate::Result;
 use crate::tensor::DType;
 use half::f16;
@@ -27,8 +28,14 @@ impl Codec for F16 {
         }
     }
 
-    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        check_finite(self.dtype(), values)?;
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check_rows(self.dtype(), values, row_len, importance)?;
         for (i, &v) in values.iter().enumerate() {
             let h = f16::from_f32(v);
             if h.is_infinite() {

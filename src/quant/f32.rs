@@ -1,6 +1,7 @@
 //! F32: IEEE 754 single, little-endian, as it is.
 
-use super::{Codec, assert_blocks, check_finite};
+use super::rows::check_rows;
+use super::{Codec, assert_blocks};
 use crate::Result;
 use crate::tensor::DType;
 
@@ -18,8 +19,14 @@ impl Codec for F32 {
         }
     }
 
-    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        check_finite(self.dtype(), values)?;
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check_rows(self.dtype(), values, row_len, importance)?;
         out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         Ok(())
     }

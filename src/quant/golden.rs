@@ -1,5 +1,6 @@
 //! Golden bytes: GGML's own blocks and what GGML makes of them, a few inline and all of `../shared/vectors`.
 
+use super::lanes::on_every_isa;
 use super::*;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use serde_json::Value as Json;
@@ -240,18 +241,26 @@ fn random_blocks_decode_bit_for_bit() {
 #[test]
 fn quantisers_equal_ggml_quantize_chunk() {
     let Some((dir, manifest)) = vectors() else { return };
-    let mut compared = 0;
-    for (name, case) in manifest["cases"].as_object().unwrap() {
-        let values = read_f32(dir.join(case["input"].as_str().unwrap()));
-        let shape: Vec<usize> = serde_json::from_value(case["shape"].clone()).unwrap();
-        for dtype in [DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0] {
-            let file = case["quantized"][dtype.name()]["file"].as_str().unwrap();
-            let expected = std::fs::read(dir.join(file)).unwrap();
-            let found = from_f32(dtype, &Shape(shape.clone()), &values).unwrap();
-            let differing = found.iter().zip(&expected).position(|(a, b)| a != b);
-            assert!(found == expected, "{name} {dtype}: first differing byte {differing:?}");
-            compared += 1;
+    on_every_isa(|isa| {
+        let mut compared = 0;
+        for (name, case) in manifest["cases"].as_object().unwrap() {
+            let values = read_f32(dir.join(case["input"].as_str().unwrap()));
+            let importance = case["imatrix"].as_str().map(|file| read_f32(dir.join(file)));
+            let shape: Vec<usize> = serde_json::from_value(case["shape"].clone()).unwrap();
+            for (key, entry) in case["quantized"].as_object().unwrap() {
+                let (dtype, weighted) = match key.strip_suffix(".imatrix") {
+                    Some(dtype) => (dtype, true),
+                    None => (key.as_str(), false),
+                };
+                let dtype = DType::from_name(dtype).unwrap();
+                let importance = importance.as_deref().filter(|_| weighted);
+                let expected = std::fs::read(dir.join(entry["file"].as_str().unwrap())).unwrap();
+                let found = from_f32_weighted(dtype, &Shape(shape.clone()), &values, importance).unwrap();
+                let differing = found.iter().zip(&expected).position(|(a, b)| a != b);
+                assert!(found == expected, "{name} {key} {isa:?}: first differing byte {differing:?}");
+                compared += 1;
+            }
         }
-    }
-    assert_eq!(compared, 14 * 4);
+        assert_eq!(compared, 188);
+    });
 }

@@ -3,15 +3,20 @@
 //! Dequantisation equals GGML's bit for bit on any bytes; quantisation equals `ggml_quantize_chunk`.
 //! (The payload of a NaN that comes from a NaN scale is not part of that promise.)
 
+mod affine_search;
 mod apr_q4;
 mod apr_q8;
 mod bf16;
+mod extremes;
 mod f16;
 mod f32;
 mod f64;
 #[cfg(test)]
 mod golden;
 mod k_scales;
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod lanes_x86;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -22,6 +27,11 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod rounding;
+mod rows;
+mod scale_search;
+mod signed_search;
+mod weighted_blocks;
 
 use crate::tensor::{DType, Shape, Tensor};
 use crate::{Error, Kind, Result};
@@ -73,12 +83,35 @@ pub trait Codec: Sync {
         self.decode(&bytes[start / len * size..(start + out.len()) / len * size], out);
     }
 
-    /// Encodes whole rows (for the flat `Apr*` encodings, one whole tensor) and appends their bytes.
+    /// Encodes whole rows of `row_len` elements (for the flat `Apr*` encodings, one whole tensor) and appends
+    /// their bytes. Rows do not influence each other, so threads can share a tensor by ranges of rows; except
+    /// for `AprQ8`.
+    ///
+    /// `importance` has one weight per column, the mean square of what the column is multiplied with: the error
+    /// of important columns counts more. The encodings that search for their scales heed it (all but F32, F16,
+    /// BF16, Q8_0 and the `Apr*` ones); an absent one is not the same as a uniform one.
     ///
     /// # Errors
     /// [`crate::Kind::Unsupported`] where this encoding is only read; [`crate::Kind::NonFinite`] for a NaN or
-    /// an infinity; [`crate::Kind::Lossy`] where a value cannot be held at all (an f16 overflow to infinity).
-    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()>;
+    /// an infinity, or such an importance; [`crate::Kind::Lossy`] where a value cannot be held at all (an f16
+    /// overflow to infinity); [`crate::Kind::Contract`] for an importance of another length.
+    fn encode_rows(
+        &self,
+        _values: &[f32],
+        _row_len: usize,
+        _importance: Option<&[f32]>,
+        _out: &mut Vec<u8>,
+    ) -> Result<()> {
+        Err(read_only(self.dtype()))
+    }
+
+    /// Encodes one row without importance.
+    ///
+    /// # Errors
+    /// Those of [`Codec::encode_rows`].
+    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
+        self.encode_rows(values, values.len(), None, out)
+    }
 }
 
 /// The codec of `dtype`.
@@ -125,8 +158,21 @@ pub fn row_to_f32(tensor: &Tensor, row: usize, out: &mut [f32]) -> Result<()> {
 /// `AprQ8`, which has one scale for the whole tensor.
 ///
 /// # Errors
-/// As [`Codec::encode`], naming the flat index; [`Kind::Lossy`] where a row is no whole number of blocks.
+/// As [`from_f32_weighted`].
 pub fn from_f32(dtype: DType, shape: &Shape, values: &[f32]) -> Result<Vec<u8>> {
+    from_f32_weighted(dtype, shape, values, None)
+}
+
+/// As [`from_f32`], with one weight per column of the innermost dimension, as [`Codec::encode_rows`] says.
+///
+/// # Errors
+/// As [`Codec::encode_rows`], naming the flat index; [`Kind::Lossy`] where a row is no whole number of blocks.
+pub fn from_f32_weighted(
+    dtype: DType,
+    shape: &Shape,
+    values: &[f32],
+    importance: Option<&[f32]>,
+) -> Result<Vec<u8>> {
     let codec = codec(dtype)?;
     if shape.checked_numel() != Some(values.len()) {
         let what = format!("{} values for shape {shape}", values.len());
@@ -141,7 +187,7 @@ pub fn from_f32(dtype: DType, shape: &Shape, values: &[f32]) -> Result<Vec<u8>> 
         return Err(Error::new(Kind::Lossy, format!("dtype {dtype}"), what).hint("store this tensor as F16"));
     };
     let mut out = Vec::with_capacity(size);
-    codec.encode(values, &mut out)?;
+    codec.encode_rows(values, shape.row_len(), importance, &mut out)?;
     Ok(out)
 }
 
@@ -174,31 +220,5 @@ fn assert_blocks(dtype: DType, bytes: &[u8], out_len: usize) {
 
 fn read_only(dtype: DType) -> Error {
     Error::unsupported(format!("dtype {dtype}"), "this encoding is read, not written")
-        .hint("write F32, F16, BF16, Q8_0 or Q4_0")
-}
-
-/// Refuses the first NaN or infinity: no encoding here has a promise to keep about them.
-fn check_finite(dtype: DType, values: &[f32]) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(()),
-        Some(i) => {
-            let what = format!("{} cannot be encoded as {dtype}", values[i]);
-            Err(Error::new(Kind::NonFinite, "weights", what).at(format!("index {i}")))
-        }
-    }
-}
-
-/// A finite `value` at `index` whose f16 (itself or its block's scale) is infinite.
-fn half_overflow(dtype: DType, index: usize, value: f32) -> Error {
-    let what = format!("{value} is beyond what {dtype} holds: its f16 would be infinite");
-    Error::new(Kind::Lossy, "weights", what)
-        .at(format!("index {index}"))
-        .hint("keep this tensor as F32 or BF16")
-}
-
-/// A float to an integer as C compiled for x86-64 does it: truncation, and `i32::MIN` for NaN and for
-/// anything out of range. GGML's quantisers meet both where `1 / d` overflows.
-fn truncate(x: f32) -> i32 {
-    // -2^31 itself converts; 2^31 is the first value above that does not.
-    if (-2_147_483_648.0..2_147_483_648.0).contains(&x) { x as i32 } else { i32::MIN }
+        .hint("write F32, F16, BF16, Q8_0 or a K-quant")
 }

@@ -3,8 +3,11 @@
 //! Block: `d` f16, `dmin` f16, 12 bytes of scales and minima, 128 bytes; of each 32 bytes the low nibbles
 //! are one sub-block and the high nibbles the next.
 
-use super::k_scales::scale_and_min;
-use super::{Codec, assert_blocks, half_at, read_only};
+use super::affine_search::Trials;
+use super::k_scales::{self, KBlock, scale_and_min};
+use super::lanes::Lanes;
+use super::rows::{self, Encoder, Rows};
+use super::{Codec, assert_blocks, half_at};
 use crate::Result;
 use crate::tensor::DType;
 
@@ -34,7 +37,34 @@ impl Codec for Q4K {
         }
     }
 
-    fn encode(&self, _values: &[f32], _out: &mut Vec<u8>) -> Result<()> {
-        Err(read_only(self.dtype()))
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        rows::encode::<Q4K>(values, row_len, importance, out)
+    }
+}
+
+impl Encoder for Q4K {
+    const DTYPE: DType = DType::Q4_K;
+
+    #[inline(always)]
+    fn encode<L: Lanes>(rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()> {
+        k_scales::encode::<L, Self>(rows, out)
+    }
+}
+
+impl KBlock for Q4K {
+    const PLAIN: Trials = Trials { high: 15, first: -1.0, step: 0.1, more: 20, absolute: false };
+    const CUT_WEIGHTED: bool = false;
+
+    #[inline(always)]
+    fn pack(levels: &[u8; LEN], out: &mut Vec<u8>) {
+        for q in levels.as_chunks::<64>().0 {
+            out.extend((0..32).map(|l| q[l] | q[l + 32] << 4));
+        }
     }
 }

@@ -2,7 +2,13 @@
 //!
 //! Block: `d` f16, 32 fifth bits (bit `i` belongs to element `i`), then 16 bytes of low bits in Q4_0's order.
 
-use super::{Codec, assert_blocks, half_at, read_only};
+use super::extremes::{halves, largest_magnitude};
+use super::lanes::Lanes;
+use super::rounding::stored_half;
+use super::rows::{self, Encoder, Rows};
+use super::signed_search::{codes, search};
+use super::weighted_blocks::{Batches, fifth_bits};
+use super::{Codec, assert_blocks, half_at};
 use crate::Result;
 use crate::tensor::DType;
 
@@ -31,7 +37,81 @@ impl Codec for Q5_0 {
         }
     }
 
-    fn encode(&self, _values: &[f32], _out: &mut Vec<u8>) -> Result<()> {
-        Err(read_only(self.dtype()))
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        rows::encode::<Q5_0>(values, row_len, importance, out)
     }
+}
+
+/// Levels are `-HALF..HALF`.
+const HALF: i32 = 16;
+
+impl Encoder for Q5_0 {
+    const DTYPE: DType = DType::Q5_0;
+
+    #[inline(always)]
+    fn encode<L: Lanes>(rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()> {
+        match rows.importance {
+            None => plain::<L>(rows, out),
+            Some(importance) => weighted::<L>(rows, importance, out),
+        }
+    }
+}
+
+/// The element of the largest magnitude becomes `-HALF`; the others are scaled by the inverse of the unrounded `d`.
+#[inline(always)]
+fn plain<L: Lanes>(rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()> {
+    for (n, x) in rows.values.as_chunks::<LEN>().0.iter().enumerate() {
+        let d = largest_magnitude::<L>(x) / -HALF as f32;
+        let inverse = L::splat(if d != 0.0 { 1.0 / d } else { 0.0 });
+        let Some((d, _)) = stored_half(d) else { return Err(rows.overflow(n * LEN)) };
+        let (low, high) = halves::<L>(x);
+        let middle = L::splat(HALF as f32 + 0.5);
+        // The largest one gives 0.5; its negative would give one too many and is cut. Where `inverse` overflowed,
+        // the truncation yields 0.
+        let code = |v: i32| (v as i8).min(2 * HALF as i8 - 1) as u8;
+        let low = low.mul(inverse).add(middle).truncated().map(code);
+        let high = high.mul(inverse).add(middle).truncated().map(code);
+        out.extend(block(d, &low, &high));
+    }
+    Ok(())
+}
+
+/// The scale of the least weighted error, as [`search`] finds it.
+#[inline(always)]
+fn weighted<L: Lanes>(rows: &Rows<'_>, importance: &[f32], out: &mut Vec<u8>) -> Result<()> {
+    let mut batches = Batches::new(rows, importance);
+    while let Some(batch) = batches.next::<L>() {
+        let found = search(&batch.x, &batch.w, HALF);
+        let (scales, inverses) = (found.scale.to_array(), found.inverse.to_array());
+        for (b, x) in batch.blocks(rows).iter().enumerate() {
+            let Some((d, _)) = stored_half(scales[b]) else {
+                return Err(rows.overflow(batch.index + b * LEN));
+            };
+            let mut all = [0; LEN];
+            if found.live >> b & 1 == 1 {
+                codes::<L>(x, inverses[b], HALF, &mut all);
+            }
+            let (low, high) = all.split_at(LEN / 2);
+            out.extend(block(d, low, high));
+        }
+    }
+    Ok(())
+}
+
+/// `d` and the codes of the lower and the upper half of a block.
+#[inline(always)]
+fn block(d: [u8; 2], low: &[u8], high: &[u8]) -> [u8; BYTES] {
+    let mut block = [0; BYTES];
+    block[..2].copy_from_slice(&d);
+    block[2..6].copy_from_slice(&fifth_bits(low, high));
+    for ((q, low), high) in block[6..].iter_mut().zip(low).zip(high) {
+        *q = (low & 0x0f) | high << 4;
+    }
+    block
 }

@@ -3,8 +3,11 @@
 //! Block: `d` f16, `dmin` f16, 12 bytes of scales and minima, 32 bytes of fifth bits (bit `j` of byte `l`
 //! belongs to element `l` of sub-block `j`), 128 bytes of low nibbles in Q4_K's order.
 
-use super::k_scales::scale_and_min;
-use super::{Codec, assert_blocks, half_at, read_only};
+use super::affine_search::Trials;
+use super::k_scales::{self, KBlock, scale_and_min};
+use super::lanes::Lanes;
+use super::rows::{self, Encoder, Rows};
+use super::{Codec, assert_blocks, half_at};
 use crate::Result;
 use crate::tensor::DType;
 
@@ -35,7 +38,41 @@ impl Codec for Q5K {
         }
     }
 
-    fn encode(&self, _values: &[f32], _out: &mut Vec<u8>) -> Result<()> {
-        Err(read_only(self.dtype()))
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        rows::encode::<Q5K>(values, row_len, importance, out)
+    }
+}
+
+impl Encoder for Q5K {
+    const DTYPE: DType = DType::Q5_K;
+
+    #[inline(always)]
+    fn encode<L: Lanes>(rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()> {
+        k_scales::encode::<L, Self>(rows, out)
+    }
+}
+
+impl KBlock for Q5K {
+    const PLAIN: Trials = Trials { high: 31, first: -0.5, step: 0.1, more: 15, absolute: false };
+    const CUT_WEIGHTED: bool = true;
+
+    #[inline(always)]
+    fn pack(levels: &[u8; LEN], out: &mut Vec<u8>) {
+        let mut fifth = [0u8; 32];
+        for (j, q) in levels.as_chunks::<32>().0.iter().enumerate() {
+            for (bits, q) in fifth.iter_mut().zip(q) {
+                *bits |= q >> 4 << j;
+            }
+        }
+        out.extend(fifth);
+        for q in levels.as_chunks::<64>().0 {
+            out.extend((0..32).map(|l| (q[l] & 0x0f) | q[l + 32] << 4));
+        }
     }
 }

@@ -4,7 +4,11 @@
 //! 128 elements, quarter `k` takes its low bits from nibble `k / 2` of bytes `32 * (k % 2) ..` of the half's
 //! 64, and its high bits from bit pair `k` of the half's 32.
 
-use super::{Codec, assert_blocks, half_at, read_only};
+use super::lanes::Lanes;
+use super::rounding::{nearest, stored_half};
+use super::rows::{self, Encoder, Rows, side_by_side};
+use super::signed_search::{NOTHING, codes, search, stored_codes};
+use super::{Codec, assert_blocks, half_at};
 use crate::Result;
 use crate::tensor::DType;
 
@@ -38,7 +42,81 @@ impl Codec for Q6K {
         }
     }
 
-    fn encode(&self, _values: &[f32], _out: &mut Vec<u8>) -> Result<()> {
-        Err(read_only(self.dtype()))
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        rows::encode::<Q6K>(values, row_len, importance, out)
+    }
+}
+
+/// Sub-blocks and their length; levels are `-HALF..HALF`.
+const SUBS: usize = 16;
+const SUB: usize = 16;
+const HALF: i32 = 32;
+
+impl Encoder for Q6K {
+    const DTYPE: DType = DType::Q6_K;
+
+    #[inline(always)]
+    fn encode<L: Lanes>(rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()> {
+        for (n, values) in rows.values.as_chunks::<LEN>().0.iter().enumerate() {
+            let index = n * LEN;
+            let x: [L; SUB] = side_by_side(values);
+            let mut w = match rows.importance_at(index, LEN) {
+                Some(importance) => side_by_side(importance),
+                None => x,
+            };
+            if rows.importance.is_none() {
+                for w in &mut w {
+                    *w = w.mul(*w);
+                }
+            }
+            let found = search(&x, &w, HALF);
+            let scales = found.scale.to_array();
+            let mut largest = 0.0f32;
+            for scale in scales {
+                if scale.abs() > largest.abs() {
+                    largest = scale;
+                }
+            }
+            if largest.abs() < NOTHING {
+                out.extend([0; BYTES]);
+                continue;
+            }
+            let inverse = -128.0 / largest;
+            let Some((d_bytes, d)) = stored_half(1.0 / inverse) else { return Err(rows.overflow(index)) };
+            let whole: [i8; SUBS] = scales.map(|s| nearest(inverse * s).min(127) as i8);
+            let mut all = [0; LEN];
+            for (j, (x, out)) in values.chunks(SUB).zip(all.chunks_mut(SUB)).enumerate() {
+                let scale = d * f32::from(whole[j]);
+                if scale != 0.0 {
+                    stored_codes::<L>(x, scale, HALF, out);
+                } else if found.live >> j & 1 == 1 {
+                    codes::<L>(x, found.inverse.to_array()[j], HALF, out);
+                }
+            }
+            pack(&all, out);
+            out.extend(whole.map(|s| s as u8));
+            out.extend(d_bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Low nibbles of both halves, then high bit pairs.
+#[inline(always)]
+fn pack(codes: &[u8; LEN], out: &mut Vec<u8>) {
+    let halves = codes.as_chunks::<128>().0;
+    for q in halves {
+        out.extend((0..64).map(|l| (q[l] & 0x0f) | q[l + 64] << 4));
+    }
+    for q in halves {
+        out.extend(
+            (0..32).map(|l| q[l] >> 4 | q[l + 32] >> 4 << 2 | q[l + 64] >> 4 << 4 | q[l + 96] >> 4 << 6),
+        );
     }
 }

@@ -3,7 +3,11 @@
 //! Block: `d` f16, then 32 signed bytes. `d = max |x| / 127`; elements round half away from zero, scaled by
 //! the inverse of the unrounded `d`.
 
-use super::{Codec, assert_blocks, check_finite, half_at, half_overflow, truncate};
+use super::extremes::{halves, largest_magnitude};
+use super::lanes::Lanes;
+use super::rounding::stored_half;
+use super::rows::{self, Encoder, Rows};
+use super::{Codec, assert_blocks, half_at};
 use crate::Result;
 use crate::tensor::DType;
 
@@ -27,20 +31,30 @@ impl Codec for Q8_0 {
         }
     }
 
-    fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        check_finite(self.dtype(), values)?;
-        assert!(values.len().is_multiple_of(LEN), "a row is whole blocks");
-        for (n, x) in values.as_chunks::<LEN>().0.iter().enumerate() {
-            let largest = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            let d = largest / 127.0;
-            let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
-            let scale = half::f16::from_f32(d);
-            if scale.is_infinite() {
-                let at = x.iter().position(|v| v.abs() == largest).unwrap_or(0);
-                return Err(half_overflow(self.dtype(), n * LEN + at, x[at]));
-            }
-            out.extend(scale.to_le_bytes());
-            out.extend(x.iter().map(|v| truncate((v * inverse).round()) as u8));
+    fn encode_rows(
+        &self,
+        values: &[f32],
+        row_len: usize,
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        rows::encode::<Q8_0>(values, row_len, importance, out)
+    }
+}
+
+impl Encoder for Q8_0 {
+    const DTYPE: DType = DType::Q8_0;
+
+    #[inline(always)]
+    fn encode<L: Lanes>(rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()> {
+        for (n, x) in rows.values.as_chunks::<LEN>().0.iter().enumerate() {
+            let d = largest_magnitude::<L>(x).abs() / 127.0;
+            let inverse = L::splat(if d != 0.0 { 1.0 / d } else { 0.0 });
+            let Some((d, _)) = stored_half(d) else { return Err(rows.overflow(n * LEN)) };
+            let (low, high) = halves::<L>(x);
+            out.extend(d);
+            out.extend(low.mul(inverse).away_from_zero().truncated().map(|q| q as u8));
+            out.extend(high.mul(inverse).away_from_zero().truncated().map(|q| q as u8));
         }
         Ok(())
     }
