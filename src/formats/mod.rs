@@ -9,6 +9,7 @@ mod cursor;
 mod fault;
 pub mod gguf;
 pub mod hf;
+pub mod imatrix;
 mod json;
 mod map;
 pub mod safetensors;
@@ -21,6 +22,7 @@ pub use checkpoint::{Checkpoint, Container, NamedTensor};
 pub use fault::{Fault, Stage, copy_artifact, faults};
 pub use gguf::{GgufArray, GgufHeader, GgufValue};
 pub use hf::HfFolder;
+pub use imatrix::{Importance, ImportanceMatrix};
 pub use sink::write_bytes;
 pub use source::{Payload, TensorSource};
 
