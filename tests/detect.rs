@@ -1,9 +1,10 @@
 //! The gates notice: one thing is broken in a copy of an artifact, the playbook exits 1, the failing gate names it.
 
-use apr_qa_runner::convert::{ConvertOptions, Quantize, convert};
+use apr_qa_runner::convert::{ConvertOptions, convert};
 use apr_qa_runner::formats::{self, AprDialect, Checkpoint, Container, TensorSource, apr, gguf};
 use apr_qa_runner::models::RowOrder;
 use apr_qa_runner::playbook::Filter;
+use apr_qa_runner::quant::Quantize;
 use apr_qa_runner::record::{CaseRecord, RunRecord, Verdict};
 use apr_qa_runner::report::RenderOptions;
 use apr_qa_runner::runner::{self, Destinations, Interrupt, Options, Style};

@@ -1,10 +1,11 @@
 //! The gates over the tiny models as they lie in the repository: what the engine reads there is what was recorded.
 
 use apr_qa_runner::contract::Contract;
-use apr_qa_runner::convert::{ConvertOptions, Quantize, convert};
+use apr_qa_runner::convert::{ConvertOptions, convert};
 use apr_qa_runner::gates::{self, Against, References, Settings, Trial};
 use apr_qa_runner::oracle::{self, Oracle, OracleLogits};
 use apr_qa_runner::playbook::{At, Located, ParamValue};
+use apr_qa_runner::quant::Quantize;
 use apr_qa_runner::record::{Judgement, Unable, Verdict};
 use apr_qa_runner::subject::{Answer, Opened, Place, Role};
 use std::collections::BTreeMap;

@@ -1,11 +1,15 @@
 //! `convert SRC DST`: HF folder, APR and GGUF into each other.
 
-use crate::convert::{self, ConvertOptions, ConvertReport, Exactness, NameDialect, Quantize};
-use crate::formats::{AprDialect, FormatKind};
+use crate::convert::{self, ConvertOptions, ConvertReport, Exactness, NameDialect};
+use crate::formats::{AprDialect, FormatKind, imatrix};
+use crate::quant::Quantize;
 use crate::{Error, Kind, Result};
 use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
@@ -17,9 +21,16 @@ pub struct Args {
     /// Format of the target, where its name does not tell.
     #[arg(long, value_name = "FORMAT")]
     to: Option<Target>,
-    /// Encoding of the 2-D weights; without it payloads pass through bit by bit.
-    #[arg(long, value_name = "ENCODING")]
-    quantize: Option<Encoding>,
+    /// Encoding of the 2-D weights, or a mixture as llama-quantize makes it; without it payloads pass through bit
+    /// by bit. int8 is Q8_0, int4 is Q4_0 with embeddings and head Q8_0 (with `--dialect aprender`: its own).
+    #[arg(long, value_name = "ENCODING", value_parser = encodings())]
+    quantize: Option<Quantize>,
+    /// Importance matrix (llama.cpp's imatrix in GGUF form): which columns matter more when weights are encoded.
+    #[arg(long, value_name = "FILE", requires = "quantize")]
+    imatrix: Option<PathBuf>,
+    /// Threads that encode; default: as many as the machine has. No byte depends on it.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Tensor names in an APR file.
     #[arg(long, default_value = "gguf-short", value_name = "NAMES")]
     names: Names,
@@ -42,22 +53,6 @@ enum Target {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-#[allow(non_camel_case_types)] // the spelling people type
-enum Encoding {
-    F32,
-    F16,
-    Bf16,
-    /// Every 2-D weight Q8_0 (with `--dialect aprender`: aprender's own int8).
-    Int8,
-    /// Q4_0, embeddings and head Q8_0 (with `--dialect aprender`: aprender's own int4).
-    Int4,
-    #[value(name = "q8_0")]
-    Q8_0,
-    #[value(name = "q4_0")]
-    Q4_0,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum Names {
     Hf,
     GgufShort,
@@ -69,18 +64,22 @@ enum Dialect {
     Aprender,
 }
 
+/// Every encoding by name, listed in the help.
+fn encodings() -> impl TypedValueParser<Value = Quantize> {
+    PossibleValuesParser::new(Quantize::ALL.iter().map(|q| q.name()))
+        .map(|name| Quantize::from_name(&name).expect("the possible values are the names of all encodings"))
+}
+
 /// Converts.
 pub fn execute(args: &Args) -> Result<u8> {
+    let importance = match &args.imatrix {
+        None => None,
+        Some(path) => Some((path.display().to_string(), Arc::new(imatrix::open(path)?))),
+    };
     let options = ConvertOptions {
-        quantize: args.quantize.map(|e| match e {
-            Encoding::F32 => Quantize::F32,
-            Encoding::F16 => Quantize::F16,
-            Encoding::Bf16 => Quantize::Bf16,
-            Encoding::Int8 => Quantize::Int8,
-            Encoding::Int4 => Quantize::Int4,
-            Encoding::Q8_0 => Quantize::Q8_0,
-            Encoding::Q4_0 => Quantize::Q4_0,
-        }),
+        quantize: args.quantize,
+        importance,
+        threads: args.threads.map(NonZeroUsize::get),
         names: match args.names {
             Names::Hf => NameDialect::Hf,
             Names::GgufShort => NameDialect::GgufShort,

@@ -30,6 +30,16 @@ fn metadata(about: &About, tensors: &[TensorSource], dialect: AprDialect) -> Res
     if let Some(quantization) = quantization(about.main_encoding(), dialect) {
         put("quantization", quantization);
     }
+    if let Some(quantize) = about.options.quantize {
+        put("quantization_recipe", quantize.name().into());
+    }
+    if let Some((file, matrix)) = &about.options.importance {
+        let said = json!({
+            "file": file, "datasets": matrix.datasets,
+            "entries": matrix.entries.len(), "chunks": matrix.chunk_count,
+        });
+        put("quantization_importance", said);
+    }
     if !about.plan.notes.is_empty() {
         put("conversion_notes", about.plan.notes.clone().into());
     }

@@ -1,6 +1,7 @@
 //! Doing one step of the plan: bytes that stay, rows that move, or values decoded and encoded anew, row by
 //! row where the encodings allow it. What was lost is measured by decoding what was written.
 
+use super::ConvertOptions;
 use super::plan::{Operation, Step};
 use super::report::Exactness;
 use crate::formats::TensorSource;
@@ -9,6 +10,7 @@ use crate::quant;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use crate::{Error, Kind, Result};
 use std::sync::Mutex;
+use std::thread;
 
 /// What a step did to the values.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,15 +19,26 @@ pub(super) struct Outcome {
     pub note: Option<String>,
 }
 
+/// How to encode.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    pub options: &'a ConvertOptions,
+    /// At least 1.
+    pub threads: usize,
+}
+
+/// Elements that one claim of a thread encodes: large beside the claim, small beside a tensor.
+const PIECE: usize = 1 << 16;
+
 /// The step as something a writer can store; its outcome is left in `outcome` when the bytes are made.
 pub(super) fn source<'a>(
     step: &'a Step,
     bound: &'a Bound,
     outcome: &'a Mutex<Option<Outcome>>,
-    allow_lossy: bool,
+    how: How<'a>,
 ) -> TensorSource<'a> {
     let produce = move || {
-        let (bytes, done) = run(step, bound, allow_lossy)
+        let (bytes, done) = run(step, bound, how)
             .map_err(|e| if e.at.is_some() { e } else { e.at(format!("tensor `{}`", step.name)) })?;
         // A poisoned lock means that another producer panicked; its value is still whole.
         *outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(done);
@@ -39,7 +52,7 @@ pub(super) fn source<'a>(
     }
 }
 
-fn run(step: &Step, bound: &Bound, allow_lossy: bool) -> Result<(Vec<u8>, Outcome)> {
+fn run(step: &Step, bound: &Bound, how: How) -> Result<(Vec<u8>, Outcome)> {
     let parts = step.parts.iter().map(|&i| bound.tensors[i].weight()).collect::<Result<Vec<_>>>()?;
     let exact = Outcome { exactness: Exactness::Exact, note: None };
     // Turned in its own encoding already, where that was possible.
@@ -49,18 +62,23 @@ fn run(step: &Step, bound: &Bound, allow_lossy: bool) -> Result<(Vec<u8>, Outcom
         return Ok((move_rows(&parts, step)?, exact));
     }
     if step.transposed || flat(step.dtype) || step.shape.ndim() < 2 {
-        encode_whole(&parts, step, allow_lossy)
+        encode_whole(&parts, step, how.options.allow_lossy)
     } else {
-        encode_rows(&parts, step, allow_lossy)
+        encode_rows(&parts, step, how)
     }
 }
 
-/// Source rows in target order: (part, stored row in that part).
-fn target_rows<'a>(parts: &'a [Weight], step: &'a Step) -> impl Iterator<Item = (&'a Weight, usize)> + 'a {
-    parts.iter().flat_map(move |part| {
+/// The source of target row `r`: a part, and the stored row in it.
+fn target_row<'a>(parts: &'a [Weight], step: &Step, mut r: usize) -> (&'a Weight, usize) {
+    let mut rest = parts.iter();
+    loop {
+        let part = rest.next().expect("the rows of a step are the rows of its parts");
         let (rows, _) = rows_of(&part.tensor.shape);
-        (0..rows).map(move |r| (part, part.rows.stored_row(step.order.canonical_row(r))))
-    })
+        if r < rows {
+            return (part, part.rows.stored_row(step.order.canonical_row(r)));
+        }
+        r -= rows;
+    }
 }
 
 /// Whole rows of one encoding, moved; no value is looked at.
@@ -71,28 +89,96 @@ fn move_rows(parts: &[Weight], step: &Step) -> Result<Vec<u8>> {
         .nbytes(&Shape(vec![width]))
         .ok_or_else(|| Error::new(Kind::Internal, "convert", "a row is no whole number of blocks"))?;
     let mut out = Vec::with_capacity(parts.iter().map(|p| p.tensor.bytes.len()).sum());
-    for (part, row) in target_rows(parts, step) {
+    for r in 0..rows_of(&step.shape).0 {
+        let (part, row) = target_row(parts, step, r);
         out.extend_from_slice(&part.tensor.bytes[row * row_bytes..(row + 1) * row_bytes]);
     }
     Ok(out)
 }
 
-/// One row in memory at a time.
-fn encode_rows(parts: &[Weight], step: &Step, allow_lossy: bool) -> Result<(Vec<u8>, Outcome)> {
-    let codec = quant::codec(step.dtype)?;
-    let mut row = vec![0.0; step.shape.row_len()];
-    let mut back = row.clone();
-    let mut loss = Loss::new(step, parts, allow_lossy);
-    let mut out = Vec::new();
-    for (index, (part, stored)) in target_rows(parts, step).enumerate() {
-        quant::row_to_f32(&part.tensor, stored, &mut row)?;
-        loss.before(index * row.len(), &mut row)?;
-        let start = out.len();
-        codec.encode(&row, &mut out)?;
-        codec.decode(&out[start..], &mut back);
-        loss.after(&row, &back);
+/// Rows by the piece, shared among threads: a piece is in memory beside the result.
+fn encode_rows(parts: &[Weight], step: &Step, how: How) -> Result<(Vec<u8>, Outcome)> {
+    let (rows, width) = rows_of(&step.shape);
+    let size = step.dtype.nbytes(&step.shape).and_then(|size| Some((size, size.checked_div(rows)?)));
+    let (size, row_bytes) = size.ok_or_else(|| {
+        Error::new(
+            Kind::Internal,
+            "convert",
+            format!("{} is no whole number of {} blocks", step.shape, step.dtype),
+        )
+    })?;
+    let importance = importance_of(step, width, how.options)?;
+    let mut out = vec![0; size];
+    let per_piece = (PIECE / width.max(1)).max(1);
+    let pieces = Mutex::new(out.chunks_mut(per_piece * row_bytes).enumerate());
+    let work = || {
+        let mut loss = Loss::new(step, parts, how.options.allow_lossy);
+        loop {
+            // Taking the next piece cannot panic, so the lock is never poisoned.
+            let Some((i, bytes)) = pieces.lock().expect("never poisoned").next() else { return Ok(loss) };
+            encode_piece(parts, step, i * per_piece, importance.as_deref(), bytes, &mut loss)?;
+        }
+    };
+    let losses: Vec<Result<Loss>> = if how.threads == 1 || rows <= per_piece {
+        vec![work()]
+    } else {
+        thread::scope(|scope| {
+            let workers: Vec<_> = (1..how.threads).map(|_| scope.spawn(work)).collect();
+            let mine = work();
+            let join = |w: thread::ScopedJoinHandle<'_, _>| {
+                w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            std::iter::once(mine).chain(workers.into_iter().map(join)).collect()
+        })
+    };
+    let mut all = Loss::new(step, parts, how.options.allow_lossy);
+    for loss in losses {
+        all.merge(loss?);
     }
-    Ok((out, loss.outcome()?))
+    Ok((out, all.outcome()?))
+}
+
+/// Encodes the rows from `first` on that fill `bytes`, and measures what that does to them.
+fn encode_piece(
+    parts: &[Weight],
+    step: &Step,
+    first: usize,
+    importance: Option<&[f32]>,
+    bytes: &mut [u8],
+    loss: &mut Loss,
+) -> Result<()> {
+    let codec = quant::codec(step.dtype)?;
+    let width = step.shape.row_len();
+    let row_bytes = step.dtype.nbytes(&Shape(vec![width])).unwrap_or(0);
+    let mut values = vec![0.0; bytes.len() / row_bytes.max(1) * width];
+    for (i, row) in values.chunks_exact_mut(width).enumerate() {
+        let (part, stored) = target_row(parts, step, first + i);
+        quant::row_to_f32(&part.tensor, stored, row)?;
+    }
+    loss.before(first * width, &mut values)?;
+    let mut encoded = Vec::with_capacity(bytes.len());
+    codec.encode_rows(&values, width, importance, &mut encoded)?;
+    bytes.copy_from_slice(&encoded);
+    let mut back = vec![0.0; values.len()];
+    codec.decode(bytes, &mut back);
+    loss.after(&values, &back);
+    Ok(())
+}
+
+/// What an importance matrix says of the columns of this step. Like llama-quantize, a matrix that it does not know
+/// is encoded without; one that it knows in another width is an error, except for the embedding.
+fn importance_of(step: &Step, width: usize, options: &ConvertOptions) -> Result<Option<Vec<f32>>> {
+    let Some((file, matrix)) = &options.importance else { return Ok(None) };
+    match matrix.importance_of(&step.gguf_name) {
+        None => Ok(None),
+        Some(importance) if importance.len() == width => Ok(Some(importance)),
+        Some(_) if step.gguf_name == "token_embd.weight" => Ok(None),
+        Some(importance) => {
+            let what = format!("{} columns for a weight of {width}", importance.len());
+            let error = Error::new(Kind::Contract, file.clone(), what).at(format!("`{}`", step.gguf_name));
+            Err(error.hint("the importance matrix belongs to another model"))
+        }
+    }
 }
 
 /// Vectors, transposed weights and aprender's flat encodings: the whole tensor at once.
@@ -175,6 +261,16 @@ impl Loss {
             self.vanished += usize::from(*y == 0.0);
             self.largest = self.largest.max((x - y).abs());
         }
+    }
+
+    /// Adds what another thread saw.
+    fn merge(&mut self, other: Loss) {
+        self.overflows += other.overflows;
+        let earlier = |(i, _): &(usize, f32)| *i;
+        self.first_overflow = self.first_overflow.into_iter().chain(other.first_overflow).min_by_key(earlier);
+        self.vanished += other.vanished;
+        self.changed += other.changed;
+        self.largest = self.largest.max(other.largest);
     }
 
     fn outcome(self) -> Result<Outcome> {

@@ -2,8 +2,10 @@
 
 use super::metadata::{About, padded};
 use crate::Result;
+use crate::formats::gguf::GgufArray;
 use crate::formats::{GgufValue, TensorSource, gguf};
 use crate::models::{Bound, Position, RopeScaling};
+use crate::quant::Quantize;
 use crate::tensor::{DType, Shape};
 use std::path::Path;
 
@@ -33,9 +35,28 @@ fn metadata(about: &About, tensors: &[TensorSource]) -> Vec<(String, GgufValue)>
         ("general.name".to_owned(), text(&about.name())),
     ];
     keys.extend(about.bound.family.write_gguf(&about.bound.config));
-    keys.push(("general.file_type".to_owned(), GgufValue::U32(file_type(about.main_encoding()))));
+    let file_type =
+        about.options.quantize.map_or_else(|| file_type(about.main_encoding()), Quantize::file_type);
+    keys.push(("general.file_type".to_owned(), GgufValue::U32(file_type)));
     if tensors.iter().any(|t| t.dtype.is_quantized()) {
         keys.push(("general.quantization_version".to_owned(), GgufValue::U32(2)));
+    }
+    if let Some(quantize) = about.options.quantize {
+        keys.push(("quantize.recipe".to_owned(), text(quantize.name())));
+    }
+    if !about.plan.notes.is_empty() {
+        keys.push((
+            "quantize.notes".to_owned(),
+            GgufValue::Array(GgufArray::String(about.plan.notes.clone())),
+        ));
+    }
+    if let Some((file, matrix)) = &about.options.importance {
+        // llama-quantize's own keys.
+        let count = |n: usize| GgufValue::I32(i32::try_from(n).unwrap_or(i32::MAX));
+        keys.push(("quantize.imatrix.file".to_owned(), text(file)));
+        keys.push(("quantize.imatrix.dataset".to_owned(), text(&matrix.datasets.join(" "))));
+        keys.push(("quantize.imatrix.entries_count".to_owned(), count(matrix.entries.len())));
+        keys.push(("quantize.imatrix.chunks_count".to_owned(), count(matrix.chunk_count as usize)));
     }
     if let Some(tokenizer) = about.tokenizer {
         keys.extend(padded(tokenizer, about.bound.config.vocab_size).to_gguf());

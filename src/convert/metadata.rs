@@ -1,6 +1,7 @@
 //! What a target says beside its tensors, drawn from the source: its name, its provenance, its tokenizer.
 //! No path and no time goes in, so equal inputs give equal files.
 
+use super::ConvertOptions;
 use super::plan::Plan;
 use crate::contract::families::Role;
 use crate::formats::{Checkpoint, Container, GgufValue};
@@ -16,6 +17,7 @@ pub(super) struct About<'a> {
     pub bound: &'a Bound,
     pub plan: &'a Plan,
     pub tokenizer: Option<&'a TokenizerSpec>,
+    pub options: &'a ConvertOptions,
 }
 
 impl About<'_> {

@@ -12,10 +12,11 @@ mod metadata;
 mod options;
 mod place;
 mod plan;
+mod recipe;
 mod report;
 mod rule;
 
-pub use options::{ConvertOptions, NameDialect, Quantize};
+pub use options::{ConvertOptions, NameDialect};
 pub use plan::{Operation, Plan, Step};
 pub use report::{ConvertReport, Exactness, TensorReport};
 
@@ -23,6 +24,7 @@ use crate::formats::{Checkpoint, FormatKind, TensorSource, open};
 use crate::models::{Bound, bind_sound, scan};
 use crate::tokenizer::TokenizerSpec;
 use crate::{Error, Kind, Result};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -41,6 +43,9 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
     let mut warnings = Vec::new();
     let tokenizer = tokenizer_of(&checkpoint, &bound, &mut warnings)?;
     let plan = plan::plan_bound(&bound, kind, options)?;
+    let threads =
+        options.threads.or_else(|| std::thread::available_parallelism().ok().map(NonZeroUsize::get));
+    let threads = threads.unwrap_or(1).max(1);
     warnings.extend(plan.notes.iter().cloned());
 
     let outcomes: Vec<Mutex<Option<encode::Outcome>>> = plan.steps.iter().map(|_| Mutex::new(None)).collect();
@@ -48,7 +53,7 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
         .steps
         .iter()
         .zip(&outcomes)
-        .map(|(step, outcome)| encode::source(step, &bound, outcome, options.allow_lossy))
+        .map(|(step, outcome)| encode::source(step, &bound, outcome, encode::How { options, threads }))
         .collect();
     if kind == FormatKind::Gguf {
         sources.extend(gguf::settings(&bound));
@@ -58,6 +63,7 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
         bound: &bound,
         plan: &plan,
         tokenizer: tokenizer.as_ref(),
+        options,
     };
     match kind {
         FormatKind::Apr => apr::write(dst, &about, &sources, options.dialect)?,

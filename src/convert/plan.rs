@@ -1,11 +1,12 @@
 //! The plan: for every tensor of the target, which canonical tensors it is made of and how. Pure: it looks at
 //! names, shapes and encodings, never at a value.
 
-use super::rule;
-use super::{ConvertOptions, NameDialect, Quantize};
+use super::{ConvertOptions, NameDialect};
+use super::{recipe, rule};
 use crate::contract::families::Role;
 use crate::formats::{AprDialect, FormatKind};
 use crate::models::{Bound, CanonicalTensor, Naming, RowOrder};
+use crate::quant::Quantize;
 use crate::tensor::{DType, Shape};
 use crate::{Error, Kind, Result};
 
@@ -41,6 +42,8 @@ pub struct Step {
     pub unit_offset: bool,
     /// Why it is not encoded as asked, where it is not.
     pub note: Option<String>,
+    /// Its name in a GGUF, under which an importance matrix knows it; fused tensors have one for all parts.
+    pub(super) gguf_name: String,
     /// Indices of `sources` in the bound checkpoint.
     pub(super) parts: Vec<usize>,
 }
@@ -65,6 +68,8 @@ pub(super) struct Target {
     pub naming: Naming,
     pub dialect: AprDialect,
     pub quantize: Option<Quantize>,
+    /// What a recipe looks at beside the tensor.
+    pub about: recipe::About,
     /// Rows marked `conv1d` are stored `[in, out]`.
     pub conv1d: bool,
     /// Rows marked `unit_offset` are stored without the 1.
@@ -91,6 +96,7 @@ impl Target {
             naming,
             dialect: options.dialect,
             quantize: options.quantize,
+            about: recipe::About::new(&bound.config, options.importance.is_some()),
             conv1d: kind == FormatKind::HfFolder || aprender,
             unit_offset: kind == FormatKind::HfFolder,
             // aprender derives the pairing of llama from its architecture: adjacent pairs, as GGUF.
@@ -168,7 +174,9 @@ fn step(name: String, parts: Vec<usize>, bound: &Bound, target: &Target, allow_l
         (false, _, _) => Operation::Encode,
     };
     let sources = tensors.iter().map(|t| t.name.clone()).collect();
+    let gguf_name = tensors[0].slot.stored_name(Naming::Gguf, bound.family.contract());
     Ok(Step {
+        gguf_name,
         name,
         sources,
         operation,

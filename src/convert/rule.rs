@@ -1,11 +1,12 @@
 //! Which encoding a tensor gets. The rules are those of the canonical form: weights as asked, embeddings and
 //! head never below eight bits, vectors and learned positions F32, a row that does not fit its blocks F16.
 
-use super::Quantize;
 use super::plan::Target;
+use super::recipe;
 use crate::contract::families::Role;
 use crate::formats::{AprDialect, FormatKind};
 use crate::models::CanonicalTensor;
+use crate::quant::Quantize;
 use crate::tensor::{DType, Shape};
 use crate::{Error, Kind, Result};
 
@@ -35,26 +36,50 @@ pub(super) fn choose(
     layout: Layout,
 ) -> Result<Choice> {
     let Some(quantize) = target.quantize else { return Ok(keep(target, shape, parts, layout)) };
-    if target.kind == FormatKind::HfFolder && blocks(quantize, Role::Linear).is_quantized() {
+    if target.kind == FormatKind::HfFolder && quantize.main().is_quantized() {
         let what = format!("an HF folder holds plain floats, not {}", quantize.name());
         return Err(
             Error::new(Kind::Usage, "convert", what).hint("ask for f32, f16 or bf16, or write APR or GGUF")
         );
     }
     if target.kind == FormatKind::Apr && target.dialect == AprDialect::Aprender {
-        return Ok(Choice { dtype: aprender(quantize, parts[0].role, name, shape), note: None });
+        let Some(dtype) = aprender(quantize, parts[0].role, name, shape) else {
+            let what = format!("aprender's dialect has no {}", quantize.name());
+            return Err(Error::new(Kind::Usage, "convert", what).hint("it has f32, f16, bf16, int8 and int4"));
+        };
+        return Ok(Choice { dtype, note: None });
     }
     let role = parts[0].role;
     if is_vector(role, shape) {
         return Ok(Choice { dtype: DType::F32, note: None });
     }
-    let wanted = blocks(quantize, role);
-    let row = shape.row_len();
-    if !row.is_multiple_of(wanted.block_len()) {
-        let note = format!("rows of {row} are no whole number of {wanted} blocks, so it is F16");
-        return Ok(Choice { dtype: DType::F16, note: Some(note) });
+    let wanted = match plain(quantize, role) {
+        Some(wanted) if shape.row_len().is_multiple_of(wanted.block_len()) => {
+            Choice { dtype: wanted, note: None }
+        }
+        Some(wanted) => {
+            let row = shape.row_len();
+            let note = format!("rows of {row} are no whole number of {wanted} blocks, so it is F16");
+            Choice { dtype: DType::F16, note: Some(note) }
+        }
+        None => {
+            let slot = &parts[0].slot;
+            let subject = recipe::Subject {
+                about: target.about,
+                gguf: &slot.row.gguf,
+                layer: slot.layer,
+                row_len: shape.row_len(),
+            };
+            let mixed = recipe::mix(quantize, &subject);
+            let note = mixed.why.map(|why| format!("{why}, so it is {}", mixed.dtype));
+            Choice { dtype: mixed.dtype, note }
+        }
+    };
+    if target.kind == FormatKind::Apr && target.dialect.byte(wanted.dtype).is_none() {
+        let what = format!("the contract has no dtype byte for {}", wanted.dtype);
+        return Err(Error::new(Kind::Usage, "convert", what).at(format!("tensor `{name}`")));
     }
-    Ok(Choice { dtype: wanted, note: None })
+    Ok(wanted)
 }
 
 /// The stored encoding where the target can hold it in its layout; otherwise F32, which holds every value.
@@ -99,31 +124,29 @@ fn is_vector(role: Role, shape: &Shape) -> bool {
     shape.ndim() < 2 || role == Role::Positions
 }
 
-fn blocks(quantize: Quantize, role: Role) -> DType {
+/// The encoding where one rule serves every matrix; `None` where a recipe mixes.
+fn plain(quantize: Quantize, role: Role) -> Option<DType> {
     match (quantize, role) {
-        (Quantize::F32, _) => DType::F32,
-        (Quantize::F16, _) => DType::F16,
-        (Quantize::Bf16, _) => DType::BF16,
-        (Quantize::Int8 | Quantize::Q8_0, _) => DType::Q8_0,
-        (Quantize::Int4 | Quantize::Q4_0, Role::Embedding | Role::Head) => DType::Q8_0,
-        (Quantize::Int4 | Quantize::Q4_0, Role::Positions | Role::Linear | Role::Norm | Role::Bias) => {
-            DType::Q4_0
-        }
+        (Quantize::F32 | Quantize::F16 | Quantize::Bf16 | Quantize::Int8, _) => Some(quantize.main()),
+        (Quantize::Int4, Role::Embedding | Role::Head) => Some(DType::Q8_0),
+        (Quantize::Int4, Role::Positions | Role::Linear | Role::Norm | Role::Bias) => Some(DType::Q4_0),
+        _ => None,
     }
 }
 
 /// aprender's own rule (reference A.4): fp16 takes everything, the integers what is neither named like a norm
 /// or bias nor small. Its engine reads learned positions as plain floats only, whatever its importer writes.
-fn aprender(quantize: Quantize, role: Role, name: &str, shape: &Shape) -> DType {
+fn aprender(quantize: Quantize, role: Role, name: &str, shape: &Shape) -> Option<DType> {
     let kept = ["bias", "layernorm", "layer_norm", "norm.weight"].iter().any(|part| name.contains(part));
     let small = kept || role == Role::Positions || shape.numel() < 1024;
     match quantize {
-        Quantize::F32 => DType::F32,
-        Quantize::F16 => DType::F16,
-        Quantize::Bf16 if small => DType::F32,
-        Quantize::Bf16 => DType::BF16,
-        Quantize::Int8 | Quantize::Int4 | Quantize::Q8_0 | Quantize::Q4_0 if small => DType::F32,
-        Quantize::Int8 | Quantize::Q8_0 => DType::AprQ8,
-        Quantize::Int4 | Quantize::Q4_0 => DType::AprQ4,
+        Quantize::F32 => Some(DType::F32),
+        Quantize::F16 => Some(DType::F16),
+        Quantize::Bf16 if small => Some(DType::F32),
+        Quantize::Bf16 => Some(DType::BF16),
+        Quantize::Int8 | Quantize::Int4 | Quantize::Q8_0 | Quantize::Q4_0 if small => Some(DType::F32),
+        Quantize::Int8 | Quantize::Q8_0 => Some(DType::AprQ8),
+        Quantize::Int4 | Quantize::Q4_0 => Some(DType::AprQ4),
+        _ => None,
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::formats::{AprDialect, Container, GgufValue, HfFolder, NamedTensor};
 use crate::models::fixture::{Tiny, assert_same_values, checkpoint, tensor, with_tensors};
 use crate::models::{FAMILIES, RopeScaling, RowOrder, canonical_tensors};
-use crate::quant;
+use crate::quant::{self, Quantize};
 use crate::tensor::{DType, Shape};
 use serde_json::json;
 use std::collections::BTreeMap;

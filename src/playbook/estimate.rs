@@ -2,8 +2,9 @@
 
 use super::explain::FileSizes;
 use super::plan::SOURCE;
-use super::schema::{Artifact, Format, Origin, Playbook, Quantize};
+use super::schema::{Artifact, Format, Origin, Playbook};
 use super::{Case, Catalog};
+use crate::quant::Quantize;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -125,15 +126,13 @@ fn conversions<'a>(
     all
 }
 
-/// Bits per weight, scales included.
+/// Bits per weight, scales included; of the ordinary matrix, and a little more where a mixture spends more.
 fn bits(quantize: Quantize) -> f64 {
+    let dtype = quantize.main();
+    let plain = dtype.block_bytes() as f64 * 8.0 / dtype.block_len() as f64;
     match quantize {
-        Quantize::F32 => 32.0,
-        Quantize::F16 | Quantize::Bf16 => 16.0,
-        Quantize::Int8 | Quantize::Q8_0 => 8.5,
-        // The embeddings stay at eight bits under int4.
-        Quantize::Int4 => 5.0,
-        Quantize::Q4_0 => 4.5,
+        Quantize::F32 | Quantize::F16 | Quantize::Bf16 | Quantize::Int8 | Quantize::Q8_0 => plain,
+        _ => plain + 0.5,
     }
 }
 

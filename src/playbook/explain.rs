@@ -68,7 +68,7 @@ fn artifacts(text: &mut String, playbook: &Playbook, sizes: &FileSizes) {
         let what = match artifact.origin() {
             Some(Origin::Source) => "the source as it lies there".to_owned(),
             Some(Origin::Converted { from, format }) => {
-                let encoding = artifact.quantize.map_or("weights keep their encoding", |q| q.as_str());
+                let encoding = artifact.quantize.map_or("weights keep their encoding", |q| q.name());
                 format!("{} made from {}, {encoding}", format.as_str(), from.value)
             }
             Some(Origin::File(file)) => match sizes.files.get(&name.value) {

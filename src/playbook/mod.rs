@@ -35,7 +35,7 @@ pub use parse::{parse, parse_bytes};
 pub use plan::plan;
 pub use schema::{
     Artifact, DEFAULT_TOKENS, Dialect, Expect, Format, GateUse, Model, Names, Origin, ParamValue, Playbook,
-    Policy, Prompt, Quantize, Reports, Runtime, Seconds,
+    Policy, Prompt, Reports, Runtime, Seconds,
 };
 pub use schema_json::json_schema;
 pub use source::Source;

@@ -46,8 +46,9 @@ pub fn parse_bytes(file: &str, bytes: &[u8]) -> Result<Playbook, Diagnostics> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema::{Format, Origin, ParamValue, Quantize, Seconds};
+    use super::super::schema::{Format, Origin, ParamValue, Seconds};
     use super::*;
+    use crate::quant::Quantize;
 
     const GOOD: &str = "\
 version: 1

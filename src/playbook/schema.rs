@@ -4,6 +4,7 @@
 
 use super::located::{Entries, Located};
 use super::source::Source;
+use crate::quant::Quantize;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -146,26 +147,6 @@ pub enum Format {
     Gguf,
     /// APR version 2.
     Apr,
-}
-
-/// An encoding of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantize {
-    /// 32-bit floats.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// Q8_0 for every matrix.
-    Int8,
-    /// Q4_0 for matrices, Q8_0 for embeddings and head.
-    Int4,
-    /// GGML Q8_0.
-    Q8_0,
-    /// GGML Q4_0.
-    Q4_0,
 }
 
 /// A dialect of tensor names.
@@ -361,21 +342,6 @@ impl Format {
             Format::Safetensors => "safetensors",
             Format::Gguf => "gguf",
             Format::Apr => "apr",
-        }
-    }
-}
-
-impl Quantize {
-    /// As written in a playbook and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Quantize::F32 => "f32",
-            Quantize::F16 => "f16",
-            Quantize::Bf16 => "bf16",
-            Quantize::Int8 => "int8",
-            Quantize::Int4 => "int4",
-            Quantize::Q8_0 => "q8_0",
-            Quantize::Q4_0 => "q4_0",
         }
     }
 }

@@ -27,11 +27,14 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod quantize;
 mod rounding;
 mod rows;
 mod scale_search;
 mod signed_search;
 mod weighted_blocks;
+
+pub use quantize::Quantize;
 
 use crate::tensor::{DType, Shape, Tensor};
 use crate::{Error, Kind, Result};

@@ -6,7 +6,7 @@
 use super::digest;
 use crate::convert::{self, ConvertOptions, NameDialect};
 use crate::formats::{self, AprDialect, FormatKind};
-use crate::playbook::{Artifact, Dialect, Format, Model, Names, Origin, Playbook, Quantize};
+use crate::playbook::{Artifact, Dialect, Format, Model, Names, Origin, Playbook};
 use crate::record::Unable;
 use crate::subject::Answer;
 use crate::{Error, Kind, models};
@@ -150,15 +150,7 @@ impl<'a> Workshop<'a> {
 
 fn options(artifact: &Artifact, format: Format) -> ConvertOptions {
     ConvertOptions {
-        quantize: artifact.quantize.map(|encoding| match encoding {
-            Quantize::F32 => convert::Quantize::F32,
-            Quantize::F16 => convert::Quantize::F16,
-            Quantize::Bf16 => convert::Quantize::Bf16,
-            Quantize::Int8 => convert::Quantize::Int8,
-            Quantize::Int4 => convert::Quantize::Int4,
-            Quantize::Q8_0 => convert::Quantize::Q8_0,
-            Quantize::Q4_0 => convert::Quantize::Q4_0,
-        }),
+        quantize: artifact.quantize,
         names: match artifact.names {
             Some(Names::Hf) => NameDialect::Hf,
             Some(Names::GgufShort) | None => NameDialect::GgufShort,
@@ -173,6 +165,7 @@ fn options(artifact: &Artifact, format: Format) -> ConvertOptions {
             Format::Gguf => FormatKind::Gguf,
             Format::Apr => FormatKind::Apr,
         }),
+        ..ConvertOptions::default()
     }
 }
 
