@@ -7,6 +7,7 @@ mod completions;
 mod convert;
 mod explain;
 mod generate;
+mod imatrix;
 mod inspect;
 mod list;
 mod model;
@@ -78,6 +79,8 @@ enum Command {
     Tokenize(tokenize::Args),
     /// Measure the perplexity of a text.
     Perplexity(perplexity::Args),
+    /// Collect the importance of weight columns on a text, for quantising.
+    Imatrix(imatrix::Args),
     /// Compare two models.
     #[command(subcommand)]
     Rosetta(rosetta::Command),
@@ -100,6 +103,7 @@ impl Command {
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),
             Command::Perplexity(args) => perplexity::execute(&args),
+            Command::Imatrix(args) => imatrix::execute(&args),
             Command::Rosetta(command) => rosetta::execute(&command),
             Command::Completions(args) => completions::execute(&args),
         }

@@ -2,7 +2,7 @@
 //!
 //! Families differ by the switches of [`ModelConfig`], backends by the operations of [`Backend`].
 
-use super::{Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Rope, Want};
+use super::{Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Observer, Rope, Want};
 use crate::models::{Ffn, Model, ModelConfig, Position, RopeScaling};
 use crate::{Error, Kind, Result};
 use std::sync::Arc;
@@ -34,6 +34,7 @@ struct Sequence<B: Backend> {
     attended: B::Buffer,   // [n, n_heads, head_dim]
     projected: B::Buffer,  // [n, hidden], what a norm waits for before it is added to x
     wide: B::Buffer,       // [n, intermediate], activated
+    observer: Option<Observer>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -82,6 +83,7 @@ impl<B: Backend> Engine for Decoder<B> {
             attended: b.buffer(q),
             projected: b.buffer(hidden),
             wide: b.buffer(c.intermediate_size),
+            observer: None,
             decoder: self,
         })
     }
@@ -106,6 +108,7 @@ impl<B: Backend> Sequence<B> {
             let window = config.window.filter(|_| config.is_local(l)).map(|w| w.size);
             let angles = local_angles.as_ref().filter(|_| window.is_some()).or(angles.as_ref());
             b.norm(&layer.attn_norm, &self.x, &mut self.normed);
+            show(&mut self.observer, b, l, &["q_proj", "k_proj", "v_proj"], &self.normed);
             let projections = [&layer.q_proj, &layer.k_proj, &layer.v_proj];
             b.linear(projections, &self.normed, [&mut self.q, &mut self.k, &mut self.v])?;
             if let Some((q_norm, k_norm)) = &layer.qk_norm {
@@ -114,6 +117,7 @@ impl<B: Backend> Sequence<B> {
             }
             b.rope_store(heads, angles, start, (&mut self.q, &mut self.k, &self.v), cache);
             b.attend(heads, window, &self.q, cache, start, &mut self.attended);
+            show(&mut self.observer, b, l, &["o_proj"], &self.attended);
             match &layer.post_attn_norm {
                 None => b.linear_add(&layer.o_proj, &self.attended, &mut self.x)?,
                 Some(norm) => {
@@ -124,6 +128,9 @@ impl<B: Backend> Sequence<B> {
             }
 
             b.norm(&layer.ffn_norm, &self.x, &mut self.normed);
+            let inputs: &[&'static str] =
+                if layer.gate_proj.is_some() { &["gate_proj", "up_proj"] } else { &["up_proj"] };
+            show(&mut self.observer, b, l, inputs, &self.normed);
             match (config.ffn, &layer.gate_proj) {
                 (Ffn::SiluGated, Some(gate)) => {
                     b.gated(Activation::Silu, gate, &layer.up_proj, &self.normed, &mut self.wide)?;
@@ -138,6 +145,7 @@ impl<B: Backend> Sequence<B> {
                     )
                 }
             }
+            show(&mut self.observer, b, l, &["down_proj"], &self.wide);
             match &layer.post_ffn_norm {
                 None => b.linear_add(&layer.down_proj, &self.wide, &mut self.x)?,
                 Some(norm) => {
@@ -201,9 +209,21 @@ impl<B: Backend> Context for Sequence<B> {
         self.position
     }
 
+    fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+    }
+
     fn reset(&mut self) {
         self.position = 0;
         self.caches = self.caches.iter().map(|_| self.decoder.backend.cache(&self.decoder.heads)).collect();
+    }
+}
+
+/// Shows the inputs of some weights of layer `l`, where somebody looks.
+fn show<B: Backend>(to: &mut Option<Observer>, b: &B, l: usize, parts: &[&'static str], x: &B::Buffer) {
+    if let Some(observer) = to {
+        let values = b.download(x);
+        parts.iter().for_each(|part| observer(l, part, &values));
     }
 }
 

@@ -181,7 +181,13 @@ pub trait Context: Send {
     fn position(&self) -> usize;
     /// Forgets every token.
     fn reset(&mut self);
+    /// From now on shows `observer` what every linear weight is multiplied with.
+    fn observe(&mut self, observer: Observer);
 }
+
+/// Is told a layer, one of its linear weights (`down_proj`) and the inputs `[n, width]` of that weight, once for
+/// every piece of a prompt.
+pub type Observer = Box<dyn FnMut(usize, &'static str, &[f32]) + Send>;
 
 /// Which logits a forward pass returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

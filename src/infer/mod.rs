@@ -4,12 +4,14 @@
 
 mod distribution;
 mod generate;
+mod importance;
 mod sampling;
 mod score;
 mod session;
 
 pub use distribution::{argmax, logsumexp, top_logprobs};
 pub use generate::generate;
+pub use importance::importance;
 pub use score::{Perplexity, perplexity, score};
 pub use session::{LoadedModel, Session};
 

@@ -2,7 +2,7 @@
 
 use super::EngineOptions;
 use crate::Result;
-use crate::engine::{self, Context, Engine, Want};
+use crate::engine::{self, Context, Engine, Observer, Want};
 use crate::models::{Model, ModelConfig};
 use std::sync::Arc;
 
@@ -76,6 +76,11 @@ impl Session {
     /// Those of [`Session::prefill`].
     pub fn step(&mut self, id: u32) -> Result<Vec<f32>> {
         self.context.forward(&[id], Want::Last)
+    }
+
+    /// From now on shows `observer` what every linear weight is multiplied with.
+    pub fn observe(&mut self, observer: Observer) {
+        self.context.observe(observer);
     }
 
     /// How many tokens the sequence has.

@@ -33,7 +33,7 @@ pub(crate) use canonical::rows_of;
 pub use check::{CheckReport, Stage, StageStatus, check};
 pub use family::{Biases, FAMILIES, Family, Settings, family_of};
 pub use fields::{GgufFields, JsonFields};
-pub use names::Naming;
+pub use names::{Naming, gguf_name};
 pub use scaling::{Llama3, RopeScaling};
 pub(crate) use scan::scan;
 

@@ -90,6 +90,14 @@ pub(super) fn generalize(name: &str) -> (String, Option<usize>) {
     (parts.join("."), layer)
 }
 
+/// The name that a GGUF of `family` gives the canonical tensor `canonical` (`0.q_proj.weight`), or to what it is
+/// fused into; `None` where the family has no such tensor.
+pub fn gguf_name(family: &dyn Family, canonical: &str) -> Option<String> {
+    let (pattern, layer) = generalize(canonical);
+    let row = family.contract().tensors.iter().find(|row| row.name == pattern)?;
+    Some(at_layer(&row.gguf, layer.unwrap_or(0)))
+}
+
 /// One canonical tensor of a concrete model.
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {

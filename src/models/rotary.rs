@@ -3,7 +3,7 @@
 
 use super::family::{Biases, Settings};
 use super::fields::{GgufFields, JsonFields, short_decimal};
-use super::{Ffn, ModelConfig, NormKind, Position, RopeScaling, Window};
+use super::{Ffn, Llama3, ModelConfig, NormKind, Position, RopeScaling, Window};
 use crate::Result;
 use crate::formats::GgufValue;
 use serde_json::{Map, Value as Json, json};
@@ -133,9 +133,25 @@ fn gguf_scaling(f: &GgufFields, theta: f32, dim: usize) -> Result<RopeScaling> {
     };
     match (&f.rope_freqs, by_key) {
         (None, by_key) => Ok(by_key),
-        (Some(factors), RopeScaling::None) => Ok(RopeScaling::of_factors(factors.clone(), theta, dim)),
+        (Some(factors), RopeScaling::None) => {
+            Ok(RopeScaling::of_factors(factors.clone(), theta, dim, gguf_llama3(f)?))
+        }
         (Some(_), _) => Err(f.wrong("rope.scaling.type", "scales a second time beside `rope_freqs.weight`")),
     }
+}
+
+/// The parameters behind the divisors, which our files say beside them: llama.cpp reads the divisors alone.
+fn gguf_llama3(f: &GgufFields) -> Result<Option<Llama3>> {
+    let Some(original) = f.optional_size("rope.scaling.llama3.original_context_length")? else {
+        return Ok(None);
+    };
+    let number = |name: &str| f.number(&format!("rope.scaling.llama3.{name}"), None).map(|x| x as f32);
+    Ok(Some(Llama3 {
+        factor: number("factor")?,
+        low_freq: number("low_freq_factor")?,
+        high_freq: number("high_freq_factor")?,
+        original,
+    }))
 }
 
 /// A window over every layer.
@@ -245,6 +261,12 @@ pub(super) fn write_gguf(arch: &str, config: &ModelConfig) -> Vec<(String, GgufV
     if let RopeScaling::Linear { factor } = config.rope_scaling {
         put("rope.scaling.type", GgufValue::String("linear".to_owned()));
         put("rope.scaling.factor", GgufValue::F32(factor));
+    }
+    if let RopeScaling::Llama3(l) = config.rope_scaling {
+        put("rope.scaling.llama3.factor", GgufValue::F32(l.factor));
+        put("rope.scaling.llama3.low_freq_factor", GgufValue::F32(l.low_freq));
+        put("rope.scaling.llama3.high_freq_factor", GgufValue::F32(l.high_freq));
+        put("rope.scaling.llama3.original_context_length", size(l.original));
     }
     if let Some(window) = config.window {
         put("attention.sliding_window", size(window.size));

@@ -52,11 +52,11 @@ impl RopeScaling {
         }
     }
 
-    /// The scaling that a GGUF's `rope_freqs.weight` stands for: released llama-3 parameters where they give
-    /// the same divisors, else the divisors.
-    pub fn of_factors(factors: Vec<f32>, theta: f32, dim: usize) -> RopeScaling {
+    /// The scaling that a GGUF's `rope_freqs.weight` stands for: the llama-3 parameters that the file says, or
+    /// those of a released model, where they give the same divisors; else the divisors.
+    pub fn of_factors(factors: Vec<f32>, theta: f32, dim: usize, said: Option<Llama3>) -> RopeScaling {
         let close = |a: &f32, b: &f32| (a - b).abs() <= 1e-5 * b.abs();
-        for known in RELEASED {
+        for known in said.into_iter().chain(RELEASED) {
             let expected = known.factors(theta, dim);
             if expected.len() == factors.len() && factors.iter().zip(&expected).all(|(a, b)| close(a, b)) {
                 return RopeScaling::Llama3(known);
@@ -198,12 +198,16 @@ mod tests {
     fn divisors_of_a_released_model_are_known_again_and_others_stay_divisors() {
         let factors = RELEASED[0].factors(500_000.0, 128);
         assert_eq!(
-            RopeScaling::of_factors(factors.clone(), 500_000.0, 128),
+            RopeScaling::of_factors(factors.clone(), 500_000.0, 128, None),
             RopeScaling::Llama3(RELEASED[0])
         );
         let mut other = factors;
         other[40] *= 1.5;
-        assert_eq!(RopeScaling::of_factors(other.clone(), 500_000.0, 128), RopeScaling::Factors(other));
+        let found = RopeScaling::of_factors(other.clone(), 500_000.0, 128, Some(RELEASED[1]));
+        assert_eq!(found, RopeScaling::Factors(other), "what a file says is believed only where it is so");
+        let small = Llama3 { factor: 8.0, low_freq: 1.0, high_freq: 4.0, original: 128 };
+        let factors = small.factors(500_000.0, 32);
+        assert_eq!(RopeScaling::of_factors(factors, 500_000.0, 32, Some(small)), RopeScaling::Llama3(small));
     }
 
     #[test]
