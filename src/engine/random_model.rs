@@ -138,17 +138,7 @@ pub(crate) fn tensor(dtype: DType, dims: &[usize], center: f32, spread: f32, ran
         Err(_) => {
             let n = dtype.nbytes(&shape).expect("whole blocks");
             let mut bytes: Vec<u8> = (0..n).map(|_| random.next() as u8).collect();
-            // What multiplies it: up to 31 in blocks of 32, sub-scales up to 63 besides in those of 256.
-            let steps = if dtype == DType::IQ4_NL {
-                127.0
-            } else if dtype == DType::IQ4_XS {
-                32.0 * 127.0
-            } else if dtype.block_len() == 32 {
-                16.0
-            } else {
-                500.0
-            };
-            let largest = half::f16::from_f32(spread / steps).to_le_bytes();
+            let largest = half::f16::from_f32(spread / steps(dtype)).to_le_bytes();
             for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
                 for at in half_fields(dtype) {
                     block[*at..at + 2].copy_from_slice(&largest);
@@ -169,6 +159,23 @@ pub(crate) fn tensor(dtype: DType, dims: &[usize], center: f32, spread: f32, ran
         }
     };
     Tensor { dtype, shape, bytes: Bytes::from_vec(bytes) }
+}
+
+/// What multiplies the f16 scale of a block at most, about: sub-scales times levels.
+fn steps(dtype: DType) -> f32 {
+    match dtype {
+        DType::TQ1_0 | DType::TQ2_0 => 1.0,
+        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 | DType::AprQ4 => 16.0,
+        DType::IQ1_S | DType::IQ1_M => 17.0,
+        DType::IQ4_NL => 127.0,
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 170.0,
+        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => 500.0,
+        DType::IQ3_XXS | DType::IQ3_S => 500.0,
+        DType::IQ4_XS => 32.0 * 127.0,
+        DType::MXFP4 | DType::AprQ8 => 1.0,
+        DType::F32 | DType::F16 | DType::BF16 | DType::F64 => 1.0,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::U8 => 1.0,
+    }
 }
 
 /// Where a block holds f16 numbers.
