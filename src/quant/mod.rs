@@ -1,6 +1,7 @@
 //! Encodings: bytes to f32 and back, one file per encoding, all in [`CODECS`].
 //!
-//! Dequantisation equals GGML's bit for bit on any bytes; quantisation equals `ggml_quantize_chunk`.
+//! Dequantisation equals GGML's bit for bit on any bytes; quantisation equals `ggml_quantize_chunk`, with and without
+//! importance. The I-quants, the ternary ones and MXFP4 are only read.
 //! (The payload of a NaN that comes from a NaN scale is not part of that promise.)
 
 mod affine_search;
