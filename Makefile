@@ -5,6 +5,7 @@
 #   make convert    make every artifact of playbooks/real.yaml (int8 and int4 APR, GGUF)
 #   make test       all Rust tests
 #   make test-*     one suite of playbooks/ci.yaml
+#   make test-vectors  every encoding against golden bytes of GGML, also those of ../shared/vectors where it is
 #   make ci         what a release gate runs: test, ci.yaml, and with pulled models real.yaml
 #   make check lint fmt bench doc clean
 
@@ -14,7 +15,7 @@ RUN    := $(CARGO) run --release --quiet --
 MODELS ?= models
 VENV   ?= .venv
 
-.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl \
+.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors \
         ci real check lint fmt bench doc clean
 
 all: check
@@ -58,6 +59,9 @@ test-runtime:
 
 test-ppl:
 	$(RUN) playbooks/ci.yaml --suite perplexity
+
+test-vectors:
+	$(CARGO) test --lib quant::golden -- --nocapture
 
 ci: check
 	$(RUN) playbooks/ci.yaml

@@ -231,14 +231,14 @@ fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         ("split.gguf", gguf(3, 0, 1, &pair("split.count", &[2, 0, 0, 0, 3, 0])), "llama-gguf-split --merge"),
         (
-            "iq4.gguf",
+            "nvfp4.gguf",
             gguf(
                 3,
                 1,
                 0,
-                &pair("w", &[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+                &pair("w", &[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             ),
-            "IQ4_XS",
+            "NVFP4",
         ),
         (
             "dims.gguf",

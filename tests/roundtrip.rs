@@ -104,6 +104,12 @@ const GGUF_TYPES: &[DType] = &[
     DType::Q5_1,
     DType::Q2_K,
     DType::Q6_K,
+    DType::IQ1_M,
+    DType::IQ2_XS,
+    DType::IQ3_S,
+    DType::IQ4_NL,
+    DType::TQ1_0,
+    DType::MXFP4,
 ];
 const CONTRACT_TYPES: &[DType] = &[
     DType::F32,

@@ -61,9 +61,12 @@ fn quantization(encoding: DType, dialect: AprDialect) -> Option<Json> {
     // Only the encodings with a minimum per block are not symmetric around zero.
     let asymmetric = matches!(encoding, DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::Q4_K | DType::Q5_K);
     let bits: u32 = match encoding {
-        DType::Q2_K => 2,
-        DType::Q3_K => 3,
+        DType::IQ1_S | DType::IQ1_M => 1,
+        DType::Q2_K | DType::TQ1_0 | DType::TQ2_0 => 2,
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 2,
+        DType::Q3_K | DType::IQ3_XXS | DType::IQ3_S => 3,
         DType::Q4_0 | DType::Q4_1 | DType::Q4_K | DType::AprQ4 => 4,
+        DType::IQ4_NL | DType::IQ4_XS | DType::MXFP4 => 4,
         DType::Q5_0 | DType::Q5_1 | DType::Q5_K => 5,
         DType::Q6_K => 6,
         DType::Q8_0 | DType::AprQ8 => 8,

@@ -1,6 +1,7 @@
 //! Conversions of small synthetic models, each container read back and held against the values it was made of.
 
 use super::*;
+use crate::engine::random_model;
 use crate::formats::{AprDialect, Container, GgufValue, HfFolder, NamedTensor};
 use crate::models::fixture::{Tiny, assert_same_values, checkpoint, tensor, with_tensors};
 use crate::models::{FAMILIES, RopeScaling, RowOrder, canonical_tensors};
@@ -147,7 +148,31 @@ fn blocks_move_whole_through_row_orders_and_fusion() {
     }
 }
 
-/// Blocks that we only read go from GGUF to APR and back as they are, rows moved.
+/// An encoding that is only read stays what it is in a GGUF, and becomes exactly what it decodes to in an APR, which
+/// has no dtype byte for it; nothing turns into it.
+#[test]
+fn encodings_that_are_only_read_pass_through_gguf_and_decode_exactly_for_apr() {
+    for dtype in [DType::IQ4_NL, DType::IQ4_XS, DType::IQ2_XXS, DType::TQ2_0, DType::MXFP4] {
+        let bench = Bench::new();
+        let tiny = Tiny { hidden: 256, inner: 256, ..Tiny::new("llama") };
+        let source = with_tensors(&tiny.gguf(DType::F32), |tensors| {
+            for t in tensors.iter_mut().filter(|t| t.name.starts_with("blk.")) {
+                if t.tensor.shape.ndim() == 2 {
+                    let dims = t.tensor.shape.0.clone();
+                    t.tensor = random_model::tensor(dtype, &dims, 0.0, 0.05, &mut random_model::Random(7));
+                }
+            }
+        });
+        let gguf = bench.put("a.gguf", &source);
+        let again = bench.to(&gguf, "b.gguf");
+        assert!(payloads(&again) == payloads(&gguf), "{dtype}");
+        let apr = bench.to(&gguf, "a.apr");
+        assert_eq!(payloads(&apr)["0.k_proj.weight"].0, DType::F32, "{dtype}");
+        assert_same_values(&values(&apr), &values(&gguf));
+    }
+}
+
+/// Blocks go from GGUF to APR and back as they are, rows moved.
 #[test]
 fn k_quants_pass_through() {
     // (encoding, byte offsets of its f16 scales): small scales, so that no random block is infinite.

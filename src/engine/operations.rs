@@ -53,7 +53,10 @@ fn matmul_follows_its_contract() {
     }
     let mut random = Random(1);
     for (n, rows, columns) in SIZES {
-        for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q5_1] {
+        let some = [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q5_1];
+        let read_only =
+            DType::ALL.iter().copied().filter(|d| d.name().starts_with("IQ") || *d == DType::MXFP4);
+        for dtype in some.into_iter().chain(read_only.filter(|d| columns.is_multiple_of(d.block_len()))) {
             let w = weight(&mut random, dtype, rows, columns);
             let (bias, x) = (values(&mut random, rows, 3.0), values(&mut random, n * columns, 2.0));
             let residual = values(&mut random, n * rows, 5.0);

@@ -138,12 +138,21 @@ pub(crate) fn tensor(dtype: DType, dims: &[usize], center: f32, spread: f32, ran
         Err(_) => {
             let n = dtype.nbytes(&shape).expect("whole blocks");
             let mut bytes: Vec<u8> = (0..n).map(|_| random.next() as u8).collect();
-            // What multiplies it: up to 31 in blocks of 32, sub-scales up to 63 besides in those of 256.
-            let steps = if dtype.block_len() == 32 { 16.0 } else { 500.0 };
-            let largest = half::f16::from_f32(spread / steps).to_le_bytes();
+            let largest = half::f16::from_f32(spread / steps(dtype)).to_le_bytes();
             for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
                 for at in half_fields(dtype) {
                     block[*at..at + 2].copy_from_slice(&largest);
+                }
+                if dtype == DType::MXFP4 {
+                    // The scale is a power of two, and levels are up to 6.
+                    block[0] = (127.0 + (spread / 6.0).log2().floor()) as u8;
+                }
+                if dtype == DType::IQ1_M {
+                    // The nibbles of the half lie on top of four words.
+                    for (i, at) in [49, 51, 53, 55].into_iter().enumerate() {
+                        let nibble = largest[i / 2] >> (i % 2 * 4) & 0x0f;
+                        block[at] = (block[at] & 0x0f) | nibble << 4;
+                    }
                 }
             }
             bytes
@@ -152,10 +161,32 @@ pub(crate) fn tensor(dtype: DType, dims: &[usize], center: f32, spread: f32, ran
     Tensor { dtype, shape, bytes: Bytes::from_vec(bytes) }
 }
 
+/// What multiplies the f16 scale of a block at most, about: sub-scales times levels.
+fn steps(dtype: DType) -> f32 {
+    match dtype {
+        DType::TQ1_0 | DType::TQ2_0 => 1.0,
+        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 | DType::AprQ4 => 16.0,
+        DType::IQ1_S | DType::IQ1_M => 17.0,
+        DType::IQ4_NL => 127.0,
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 170.0,
+        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => 500.0,
+        DType::IQ3_XXS | DType::IQ3_S => 500.0,
+        DType::IQ4_XS => 32.0 * 127.0,
+        DType::MXFP4 | DType::AprQ8 => 1.0,
+        DType::F32 | DType::F16 | DType::BF16 | DType::F64 => 1.0,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::U8 => 1.0,
+    }
+}
+
 /// Where a block holds f16 numbers.
 fn half_fields(dtype: DType) -> &'static [usize] {
     match dtype {
         DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::AprQ4 => &[0],
+        DType::IQ1_S | DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => &[0],
+        DType::IQ3_XXS | DType::IQ3_S | DType::IQ4_NL | DType::IQ4_XS => &[0],
+        DType::TQ1_0 => &[52],
+        DType::TQ2_0 => &[64],
+        DType::IQ1_M | DType::MXFP4 => &[],
         DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
         DType::Q2_K => &[80, 82],
         DType::Q3_K => &[108],

@@ -7,6 +7,9 @@ use crate::{Error, Kind, Result};
 
 pub(super) struct Bf16;
 
+/// The bits of the least magnitude that rounds up to infinity: the last half step below `f32::MAX`.
+const OVERFLOW: i32 = 0x7f7f_8000;
+
 impl Codec for Bf16 {
     fn dtype(&self) -> DType {
         DType::BF16
@@ -27,16 +30,23 @@ impl Codec for Bf16 {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         check_rows(self.dtype(), values, row_len, importance)?;
-        for (i, v) in values.iter().enumerate() {
-            let h = half::bf16::from_f32(*v);
-            if h.is_infinite() {
-                // Only the last half step below f32::MAX rounds up to infinity.
-                let what = format!("{v} rounds to infinity in BF16");
-                return Err(Error::new(Kind::Lossy, "weights", what).at(format!("index {i}")));
-            }
-            out.extend(h.to_le_bytes());
+        let start = out.len();
+        out.resize(start + 2 * values.len(), 0);
+        let mut largest = 0;
+        for (b, v) in out[start..].as_chunks_mut::<2>().0.iter_mut().zip(values) {
+            let bits = v.to_bits();
+            largest = largest.max((bits & 0x7fff_ffff) as i32);
+            // Half a step, less one where the lower neighbour is even: ties go to it.
+            *b = (((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes();
         }
-        Ok(())
+        if largest < OVERFLOW {
+            return Ok(());
+        }
+        out.truncate(start);
+        let overflows = |v: &f32| (v.to_bits() & 0x7fff_ffff) as i32 >= OVERFLOW;
+        let i = values.iter().position(overflows).expect("the largest one does");
+        let what = format!("{} rounds to infinity in BF16", values[i]);
+        Err(Error::new(Kind::Lossy, "weights", what).at(format!("index {i}")))
     }
 }
 

@@ -36,12 +36,22 @@ impl Codec for F16 {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         check_rows(self.dtype(), values, row_len, importance)?;
-        for (i, &v) in values.iter().enumerate() {
-            let h = f16::from_f32(v);
-            if h.is_infinite() {
-                return Err(half_overflow(self.dtype(), i, v));
+        let start = out.len();
+        out.resize(start + 2 * values.len(), 0);
+        let mut halves = [f16::ZERO; LANES];
+        for (n, (x, bytes)) in values.chunks(LANES).zip(out[start..].chunks_mut(2 * LANES)).enumerate() {
+            let halves = &mut halves[..x.len()];
+            halves.convert_from_f32_slice(x);
+            // Values are finite, so the only exponent of all ones is that of an infinity.
+            let largest = halves.iter().fold(0, |m, h| m.max(h.to_bits() & 0x7fff));
+            if largest >= f16::INFINITY.to_bits() {
+                let i = halves.iter().position(|h| h.is_infinite()).expect("the largest one is");
+                out.truncate(start);
+                return Err(half_overflow(self.dtype(), n * LANES + i, x[i]));
             }
-            out.extend(h.to_le_bytes());
+            for (b, h) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
+                *b = h.to_le_bytes();
+            }
         }
         Ok(())
     }

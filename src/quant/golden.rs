@@ -1,10 +1,9 @@
-//! Golden bytes: GGML's own blocks and what GGML makes of them, a few inline and all of `../shared/vectors`.
+//! What holds for every encoding, on a few blocks of GGML's and aprender's own and on arbitrary bytes and values.
 
 use super::lanes::on_every_isa;
 use super::*;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
-use serde_json::Value as Json;
-use std::path::PathBuf;
+use proptest::prelude::*;
 
 /// One random block of each blocked encoding, with the FNV-1a hash of the f32 bytes that GGML decodes it to.
 const BLOCKS: &[(DType, &str, u64)] = &[
@@ -191,6 +190,111 @@ fn what_cannot_be_encoded_is_refused_by_index() {
     assert_eq!(from_f32(DType::I8, &[1].into(), &[0.0]).unwrap_err().kind, Kind::Unsupported);
 }
 
+/// A few blocks of any encoding, of any bytes.
+fn any_blocks() -> impl Strategy<Value = (DType, Vec<u8>)> {
+    (0..CODECS.len(), 1..4usize).prop_flat_map(|(i, blocks)| {
+        let dtype = CODECS[i].dtype();
+        // `AprQ8` has its scale once, before the elements.
+        let scale = if dtype == DType::AprQ8 { 4 } else { 0 };
+        let size = blocks * dtype.block_bytes() + scale;
+        (Just(dtype), proptest::collection::vec(any::<u8>(), size))
+    })
+}
+
+/// Rows of 256 columns, of magnitudes below `largest` down to `2^-halvings` of it.
+fn any_rows(largest: f32, halvings: i32) -> impl Strategy<Value = Vec<f32>> {
+    let value = (-largest..largest, -halvings..1).prop_map(|(v, e)| v * 2f32.powi(e));
+    let sparse = prop_oneof![3 => value, 1 => Just(0.0f32), 1 => Just(-0.0f32), 1 => Just(0.5f32)];
+    (1..4usize).prop_flat_map(move |rows| proptest::collection::vec(sparse.clone(), rows * 256))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_bytes_decode_and_what_is_finite_encodes_to_as_many(blocks in any_blocks()) {
+        let (dtype, bytes) = blocks;
+        let codec = codec(dtype).unwrap();
+        let scale = if dtype == DType::AprQ8 { 4 } else { 0 };
+        let elements = (bytes.len() - scale) / dtype.block_bytes() * dtype.block_len();
+        let mut values = vec![0.0; elements];
+        codec.decode(&bytes, &mut values);
+        let mut back = Vec::new();
+        if codec.encode(&values, &mut back).is_ok() {
+            prop_assert_eq!(back.len(), bytes.len(), "{}", dtype);
+        }
+    }
+
+    /// So threads may share a tensor by ranges of rows, on any instruction set.
+    #[test]
+    fn rows_encode_alone_as_among_others(values in any_rows(3e4, 24), weigh in any::<bool>()) {
+        let importance: Vec<f32> = (0..256).map(|i| (i * 37 % 64) as f32 / 16.0).collect();
+        let importance = weigh.then_some(&importance[..]);
+        for codec in CODECS.iter().filter(|c| c.dtype() != DType::AprQ8) {
+            let mut first: Option<Vec<u8>> = None;
+            on_every_isa(|_| {
+                let (mut whole, mut single) = (Vec::new(), Vec::new());
+                if codec.encode_rows(&values, 256, importance, &mut whole).is_err() {
+                    return;
+                }
+                for row in values.chunks(256) {
+                    codec.encode_rows(row, 256, importance, &mut single).unwrap();
+                }
+                assert!(whole == single, "{} rows", codec.dtype());
+                let first = first.get_or_insert_with(|| whole.clone());
+                assert!(*first == whole, "{} on two instruction sets", codec.dtype());
+            });
+        }
+    }
+
+    /// Only ratios of importances matter: a power of two scales every sum exactly, where none overflows.
+    #[test]
+    fn importance_has_no_unit(values in any_rows(1.0, 6), exponent in -6..6i32) {
+        let one: Vec<f32> = (0..256).map(|i| 0.25 + (i * 37 % 64) as f32 / 16.0).collect();
+        let other: Vec<f32> = one.iter().map(|w| w * 2f32.powi(exponent)).collect();
+        let shape = Shape::from([values.len() / 256, 256]);
+        for codec in CODECS {
+            let of = |w: &[f32]| from_f32_weighted(codec.dtype(), &shape, &values, Some(w)).ok();
+            prop_assert!(of(&one) == of(&other), "{}", codec.dtype());
+        }
+    }
+}
+
+#[test]
+fn an_importance_that_does_not_fit_is_refused() {
+    let shape = Shape::from([2, 32]);
+    let of = |w: &[f32]| from_f32_weighted(DType::Q4_0, &shape, &ramp(), Some(w)).map_err(|e| (e.kind, e.at));
+    assert!(of(&[1.0; 32]).is_ok());
+    assert_eq!(of(&[1.0; 64]), Err((Kind::Contract, None)));
+    let mut one_bad = [1.0; 32];
+    for bad in [f32::NAN, f32::INFINITY, -1.0] {
+        one_bad[5] = bad;
+        assert_eq!(of(&one_bad), Err((Kind::NonFinite, Some("column 5".to_owned()))), "{bad}");
+    }
+}
+
+/// The half of a scale or minimum would be infinite in every one of these.
+#[test]
+fn rows_beyond_every_scale_are_refused_by_their_largest_element() {
+    let mut values = vec![0.5; 512];
+    values[300] = -3e38;
+    for dtype in CODECS.iter().map(|c| c.dtype()).filter(|d| d.is_quantized() && *d != DType::AprQ8) {
+        for importance in [None, Some(&[1.0; 256][..])] {
+            match from_f32_weighted(dtype, &[2, 256].into(), &values, importance) {
+                Err(error) if error.kind == Kind::Unsupported => {}
+                Err(error) => {
+                    assert_eq!(
+                        (error.kind, error.at.as_deref()),
+                        (Kind::Lossy, Some("index 300")),
+                        "{dtype}"
+                    );
+                }
+                Ok(_) => panic!("{dtype} holds -3e38"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_tensor_whose_bytes_do_not_fit_its_shape_is_refused() {
     for (dtype, shape, len) in [
@@ -203,64 +307,4 @@ fn a_tensor_whose_bytes_do_not_fit_its_shape_is_refused() {
         assert_eq!(to_f32(&tensor).unwrap_err().kind, Kind::Malformed);
         assert_eq!(row_to_f32(&tensor, 0, &mut [0.0; 3]).unwrap_err().kind, Kind::Malformed);
     }
-}
-
-/// The folder of golden bytes beside the repository, where it is there.
-fn vectors() -> Option<(PathBuf, Json)> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors");
-    let manifest = std::fs::read(dir.join("manifest.json")).ok()?;
-    Some((dir, serde_json::from_slice(&manifest).expect("the manifest is JSON")))
-}
-
-fn read_f32(path: PathBuf) -> Vec<f32> {
-    let bytes = std::fs::read(path).unwrap();
-    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-}
-
-#[test]
-fn random_blocks_decode_bit_for_bit() {
-    let Some((dir, manifest)) = vectors() else { return };
-    let mut compared = 0;
-    for (name, entry) in manifest["random"].as_object().unwrap() {
-        let Some(codec) = DType::from_name(name).and_then(|d| codec(d).ok()) else { continue };
-        let bytes = std::fs::read(dir.join(entry["input"].as_str().unwrap())).unwrap();
-        let expected = read_f32(dir.join(entry["output"].as_str().unwrap()));
-        let mut out = vec![0.0; expected.len()];
-        codec.decode(&bytes, &mut out);
-        for (i, (a, b)) in out.iter().zip(&expected).enumerate() {
-            assert!(
-                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
-                "{name} element {i}: {a:e} is not {b:e}"
-            );
-        }
-        compared += 1;
-    }
-    assert_eq!(compared, 12);
-}
-
-#[test]
-fn quantisers_equal_ggml_quantize_chunk() {
-    let Some((dir, manifest)) = vectors() else { return };
-    on_every_isa(|isa| {
-        let mut compared = 0;
-        for (name, case) in manifest["cases"].as_object().unwrap() {
-            let values = read_f32(dir.join(case["input"].as_str().unwrap()));
-            let importance = case["imatrix"].as_str().map(|file| read_f32(dir.join(file)));
-            let shape: Vec<usize> = serde_json::from_value(case["shape"].clone()).unwrap();
-            for (key, entry) in case["quantized"].as_object().unwrap() {
-                let (dtype, weighted) = match key.strip_suffix(".imatrix") {
-                    Some(dtype) => (dtype, true),
-                    None => (key.as_str(), false),
-                };
-                let dtype = DType::from_name(dtype).unwrap();
-                let importance = importance.as_deref().filter(|_| weighted);
-                let expected = std::fs::read(dir.join(entry["file"].as_str().unwrap())).unwrap();
-                let found = from_f32_weighted(dtype, &Shape(shape.clone()), &values, importance).unwrap();
-                let differing = found.iter().zip(&expected).position(|(a, b)| a != b);
-                assert!(found == expected, "{name} {key} {isa:?}: first differing byte {differing:?}");
-                compared += 1;
-            }
-        }
-        assert_eq!(compared, 188);
-    });
 }

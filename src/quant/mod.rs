@@ -1,6 +1,7 @@
 //! Encodings: bytes to f32 and back, one file per encoding, all in [`CODECS`].
 //!
-//! Dequantisation equals GGML's bit for bit on any bytes; quantisation equals `ggml_quantize_chunk`.
+//! Dequantisation equals GGML's bit for bit on any bytes; quantisation equals `ggml_quantize_chunk`, with and without
+//! importance. The I-quants, the ternary ones and MXFP4 are only read.
 //! (The payload of a NaN that comes from a NaN scale is not part of that promise.)
 
 mod affine_search;
@@ -13,10 +14,26 @@ mod f32;
 mod f64;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_files;
+mod grid;
+mod iq1_grid;
+mod iq1_m;
+mod iq1_s;
+mod iq2_grids;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_grids;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
 mod k_scales;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod lanes_x86;
+mod mxfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -32,6 +49,8 @@ mod rounding;
 mod rows;
 mod scale_search;
 mod signed_search;
+mod tq1_0;
+mod tq2_0;
 mod weighted_blocks;
 
 pub use quantize::Quantize;
@@ -56,6 +75,18 @@ pub const CODECS: &[&dyn Codec] = &[
     &q4_k::Q4K,
     &q5_k::Q5K,
     &q6_k::Q6K,
+    &iq2_xxs::Iq2Xxs,
+    &iq2_xs::Iq2Xs,
+    &iq3_xxs::Iq3Xxs,
+    &iq1_s::Iq1S,
+    &iq4_nl::Iq4Nl,
+    &iq3_s::Iq3S,
+    &iq2_s::Iq2S,
+    &iq4_xs::Iq4Xs,
+    &iq1_m::Iq1M,
+    &tq1_0::Tq1_0,
+    &tq2_0::Tq2_0,
+    &mxfp4::Mxfp4,
     &apr_q4::AprQ4,
     &apr_q8::AprQ8,
 ];

@@ -4,6 +4,7 @@ use super::lanes::{Isa, Kernel, Lanes, WIDTH};
 use crate::tensor::DType;
 use crate::{Error, Kind, Result};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// An encoding's quantiser, written over lanes.
 pub(super) trait Encoder {
@@ -25,6 +26,9 @@ pub(super) fn encode<E: Encoder>(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     check_rows(E::DTYPE, values, row_len, importance)?;
+    if let Some((i, value)) = first_from(values, OUT_OF_REACH) {
+        return Err(half_overflow(E::DTYPE, i, value));
+    }
     assert!(row_len.is_multiple_of(E::DTYPE.block_len()), "a row is whole blocks");
     out.reserve(values.len() / E::DTYPE.block_len() * E::DTYPE.block_bytes());
     Isa::run(Encode::<E> {
@@ -65,17 +69,31 @@ pub(super) fn check_rows(
 
 /// Refuses the first NaN or infinity: no encoding here has a promise to keep about them.
 fn check_finite(dtype: DType, values: &[f32]) -> Result<()> {
-    const INFINITY: u32 = 0x7f80_0000;
-    for (n, chunk) in values.chunks(256).enumerate() {
-        // Without a branch in it, this loop runs at the speed of memory.
-        let largest = chunk.iter().fold(0, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
-        if largest >= INFINITY {
-            let i = chunk.iter().position(|v| !v.is_finite()).expect("the largest one is not finite");
-            let what = format!("{} cannot be encoded as {dtype}", chunk[i]);
-            return Err(Error::new(Kind::NonFinite, "weights", what).at(format!("index {}", n * 256 + i)));
+    match first_from(values, f32::INFINITY) {
+        None => Ok(()),
+        Some((i, value)) => {
+            let what = format!("{value} cannot be encoded as {dtype}");
+            Err(Error::new(Kind::NonFinite, "weights", what).at(format!("index {i}")))
         }
     }
-    Ok(())
+}
+
+/// No block here holds such a magnitude: the largest half times 127 in Q8_0, 63 * 31 in Q5_K, 128 * 32 in Q6_K. The
+/// squares of much larger ones would overflow in the searches, and a row of zeros be the result.
+const OUT_OF_REACH: f32 = 1_073_741_824.0;
+
+/// The first value that is a NaN or has a magnitude of `bound` or more.
+fn first_from(values: &[f32], bound: f32) -> Option<(usize, f32)> {
+    let magnitude = |v: &f32| v.to_bits() & 0x7fff_ffff;
+    values.chunks(256).enumerate().find_map(|(n, chunk)| {
+        // Without a branch in it, this loop runs at the speed of memory.
+        let largest = chunk.iter().fold(0, |m, v| m.max(magnitude(v)));
+        if largest < bound.to_bits() {
+            return None;
+        }
+        let i = chunk.iter().position(|v| magnitude(v) >= bound.to_bits())?;
+        Some((n * 256 + i, chunk[i]))
+    })
 }
 
 /// Whole, finite rows.
@@ -96,16 +114,26 @@ impl<'a> Rows<'a> {
         self.importance.map(|w| &w[column..column + len])
     }
 
-    /// The block at `index` has a scale or minimum whose half is infinite: names its largest element.
+    /// The block at `index` has a scale or minimum that is no finite half: names its largest element, or where that
+    /// one is innocent, the largest of its row, whose square has spoiled the weights of all.
     pub(super) fn overflow(&self, index: usize) -> Error {
-        let block = &self.values[index..index + self.dtype.block_len()];
-        let (mut at, mut largest) = (0, 0.0f32);
-        for (i, v) in block.iter().enumerate() {
-            if largest.abs() < v.abs() {
-                (at, largest) = (i, *v);
+        let block = index..index + self.dtype.block_len();
+        let at = self.largest(block);
+        let row = index / self.row_len * self.row_len;
+        let innocent = self.values[at].abs() <= half::f16::MAX.to_f32();
+        let at = if innocent { self.largest(row..row + self.row_len) } else { at };
+        half_overflow(self.dtype, at, self.values[at])
+    }
+
+    /// The index of the first largest magnitude.
+    fn largest(&self, range: Range<usize>) -> usize {
+        let mut at = range.start;
+        for i in range {
+            if self.values[at].abs() < self.values[i].abs() {
+                at = i;
             }
         }
-        half_overflow(self.dtype, index + at, largest)
+        at
     }
 }
 

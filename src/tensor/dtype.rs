@@ -45,6 +45,30 @@ pub enum DType {
     Q5_K,
     /// GGML K-quant: 256 elements, 6-bit.
     Q6_K,
+    /// GGML, read only: 256 elements, 2-bit code book.
+    IQ2_XXS,
+    /// GGML, read only: 256 elements, 2-bit code book.
+    IQ2_XS,
+    /// GGML, read only: 256 elements, 3-bit code book.
+    IQ3_XXS,
+    /// GGML, read only: 256 elements, ternary code book.
+    IQ1_S,
+    /// GGML, read only: 32 elements, f16 scale, sixteen uneven levels.
+    IQ4_NL,
+    /// GGML, read only: 256 elements, 3-bit code book.
+    IQ3_S,
+    /// GGML, read only: 256 elements, 2-bit code book.
+    IQ2_S,
+    /// GGML, read only: 256 elements, sixteen uneven levels.
+    IQ4_XS,
+    /// GGML, read only: 256 elements, ternary code book.
+    IQ1_M,
+    /// GGML, read only: 256 elements, ternary, five to a byte.
+    TQ1_0,
+    /// GGML, read only: 256 elements, ternary, four to a byte.
+    TQ2_0,
+    /// GGML, read only: 32 elements, a power of two as scale, 4-bit floats.
+    MXFP4,
     /// aprender's int4: flat blocks of 32 (the last may be partial), f16 scale, interleaved nibbles.
     AprQ4,
     /// aprender's int8: one f32 scale for the whole tensor, then one signed byte per element.
@@ -57,7 +81,8 @@ impl DType {
     /// Every encoding, in the order of their table.
     pub const ALL: &'static [DType] = &[
         F32, F16, BF16, F64, I8, I16, I32, I64, U8, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K,
-        Q6_K, AprQ4, AprQ8,
+        Q6_K, IQ2_XXS, IQ2_XS, IQ3_XXS, IQ1_S, IQ4_NL, IQ3_S, IQ2_S, IQ4_XS, IQ1_M, TQ1_0, TQ2_0, MXFP4,
+        AprQ4, AprQ8,
     ];
 
     /// The name people know it by: `F32`, `Q8_0`, `Q4_K`.
@@ -82,6 +107,18 @@ impl DType {
             Q4_K => "Q4_K",
             Q5_K => "Q5_K",
             Q6_K => "Q6_K",
+            IQ2_XXS => "IQ2_XXS",
+            IQ2_XS => "IQ2_XS",
+            IQ3_XXS => "IQ3_XXS",
+            IQ1_S => "IQ1_S",
+            IQ4_NL => "IQ4_NL",
+            IQ3_S => "IQ3_S",
+            IQ2_S => "IQ2_S",
+            IQ4_XS => "IQ4_XS",
+            IQ1_M => "IQ1_M",
+            TQ1_0 => "TQ1_0",
+            TQ2_0 => "TQ2_0",
+            MXFP4 => "MXFP4",
             AprQ4 => "APR_Q4",
             AprQ8 => "APR_Q8",
         }
@@ -107,6 +144,18 @@ impl DType {
             Q4_K => 12,
             Q5_K => 13,
             Q6_K => 14,
+            IQ2_XXS => 16,
+            IQ2_XS => 17,
+            IQ3_XXS => 18,
+            IQ1_S => 19,
+            IQ4_NL => 20,
+            IQ3_S => 21,
+            IQ2_S => 22,
+            IQ4_XS => 23,
+            IQ1_M => 29,
+            TQ1_0 => 34,
+            TQ2_0 => 35,
+            MXFP4 => 39,
             I8 => 24,
             I16 => 25,
             I32 => 26,
@@ -126,8 +175,9 @@ impl DType {
     pub const fn block_len(self) -> usize {
         match self {
             F32 | F16 | BF16 | F64 | I8 | I16 | I32 | I64 | U8 | AprQ8 => 1,
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | AprQ4 => 32,
+            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL | MXFP4 | AprQ4 => 32,
             Q2_K | Q3_K | Q4_K | Q5_K | Q6_K => 256,
+            IQ2_XXS | IQ2_XS | IQ3_XXS | IQ1_S | IQ3_S | IQ2_S | IQ4_XS | IQ1_M | TQ1_0 | TQ2_0 => 256,
         }
     }
 
@@ -138,16 +188,25 @@ impl DType {
             F16 | BF16 | I16 => 2,
             F32 | I32 => 4,
             F64 | I64 => 8,
-            Q4_0 | AprQ4 => 18,
+            Q4_0 | IQ4_NL | AprQ4 => 18,
             Q4_1 => 20,
             Q5_0 => 22,
             Q5_1 => 24,
             Q8_0 => 34,
             Q2_K => 84,
-            Q3_K => 110,
+            Q3_K | IQ3_S => 110,
             Q4_K => 144,
             Q5_K => 176,
             Q6_K => 210,
+            IQ2_XXS | TQ2_0 => 66,
+            IQ2_XS => 74,
+            IQ3_XXS => 98,
+            IQ1_S => 50,
+            IQ2_S => 82,
+            IQ4_XS => 136,
+            IQ1_M => 56,
+            TQ1_0 => 54,
+            MXFP4 => 17,
         }
     }
 
@@ -168,9 +227,14 @@ impl DType {
         matches!(self, F32 | F16 | BF16)
     }
 
-    /// Whether elements are quantised in blocks with scales.
+    /// Whether elements are quantised in blocks with scales, or by a scale.
     pub const fn is_quantized(self) -> bool {
-        matches!(self, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | AprQ4 | AprQ8)
+        match self {
+            F32 | F16 | BF16 | F64 | I8 | I16 | I32 | I64 | U8 => false,
+            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | AprQ4 | AprQ8 => true,
+            IQ2_XXS | IQ2_XS | IQ3_XXS | IQ1_S | IQ4_NL | IQ3_S | IQ2_S | IQ4_XS | IQ1_M | TQ1_0 | TQ2_0
+            | MXFP4 => true,
+        }
     }
 }
 

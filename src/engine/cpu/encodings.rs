@@ -52,6 +52,9 @@ pub(super) fn dispatch<W: WithEncoding>(dtype: DType, work: W) -> Option<W::Outp
         DType::Q5_K => Some(work.run::<Q5K>()),
         DType::Q6_K => Some(work.run::<Q6K>()),
         DType::Q2_K | DType::Q3_K | DType::AprQ4 | DType::AprQ8 | DType::F64 => None,
+        DType::IQ1_S | DType::IQ1_M | DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => None,
+        DType::IQ3_XXS | DType::IQ3_S | DType::IQ4_NL | DType::IQ4_XS => None,
+        DType::TQ1_0 | DType::TQ2_0 | DType::MXFP4 => None,
         DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::U8 => None,
     }
 }
