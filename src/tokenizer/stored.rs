@@ -143,6 +143,7 @@ fn tokens(texts: Vec<String>, scores: Option<Vec<f32>>, kinds: Option<Vec<i64>>)
     }
     let mut tokens = Vec::with_capacity(n);
     for (id, text) in texts.into_iter().enumerate() {
+        check_length(&text).map_err(|e| e.at(format!("token {id}")))?;
         let kind = match kinds.as_ref().map(|k| k[id]) {
             None => TokenKind::Normal,
             Some(number) => TokenKind::from_ggml(number).ok_or_else(|| {
@@ -155,6 +156,20 @@ fn tokens(texts: Vec<String>, scores: Option<Vec<f32>>, kinds: Option<Vec<i64>>)
     }
     Ok(tokens)
 }
+
+/// Refuses a token longer than any in use: every split of every token is looked up, which costs the square of its
+/// length.
+pub(super) fn check_length(text: &str) -> Result<()> {
+    if text.len() <= LONGEST_TOKEN {
+        return Ok(());
+    }
+    let start: String = text.chars().take(24).collect();
+    let what = format!("a token of {} bytes, {LONGEST_TOKEN} at most can be", text.len());
+    Err(Error::new(Kind::Malformed, "tokenizer vocabulary", what).at(format!("`{}…`", start.escape_debug())))
+}
+
+/// Several times the longest runs of blanks and dashes that vocabularies hold.
+const LONGEST_TOKEN: usize = 1024;
 
 /// The space that parts a merge is never its first character: a part is not empty.
 fn split_merge(rank: usize, merge: &str) -> Result<(String, String)> {
