@@ -6,6 +6,7 @@
 #   make test       all Rust tests
 #   make test-*     one suite of playbooks/ci.yaml
 #   make ci         what a release gate runs: test, ci.yaml, and with pulled models real.yaml
+#   make fuzz       every fuzz target on stable, FUZZ_SECONDS each
 #   make check lint fmt bench doc clean
 
 CARGO  ?= cargo
@@ -15,7 +16,7 @@ MODELS ?= models
 VENV   ?= .venv
 
 .PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl \
-        ci real check lint fmt bench doc clean
+        ci real check lint fmt bench fuzz doc clean
 
 all: check
 
@@ -76,6 +77,12 @@ fmt:
 
 bench:
 	$(CARGO) bench
+
+FUZZ_SECONDS ?= 60
+fuzz:
+	cd fuzz && for target in safetensors gguf apr tokenizer_json playbook oracle_json imatrix; do \
+	  $(CARGO) run --release --quiet --bin stable -- $$target $(FUZZ_SECONDS) || exit 1; \
+	done
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
