@@ -45,7 +45,7 @@ impl Stored {
         let or = |id: Option<u32>, default: u32| id.or_else(|| within(default).filter(|_| sentence_piece));
         let (bos, eos, unk) = (or(self.bos, 1), or(self.eos, 2), or(self.unk, 0));
         let more_eos = match self.stops {
-            Some(stops) => stops.into_iter().filter(|&id| Some(id) != eos).collect(),
+            Some(stops) => distinct_but(eos, stops),
             None => {
                 let mut more: Vec<u32> = self.eot.into_iter().chain(self.eom).collect();
                 more.extend(special::end_of_generation(&tokens));
@@ -112,13 +112,8 @@ pub(super) fn distinct_texts(tokens: &[Token]) -> Vec<String> {
 
 /// `ids` in order, without repetition and without `but`.
 pub(super) fn distinct_but(but: Option<u32>, ids: Vec<u32>) -> Vec<u32> {
-    let mut distinct = Vec::new();
-    for id in ids {
-        if Some(id) != but && !distinct.contains(&id) {
-            distinct.push(id);
-        }
-    }
-    distinct
+    let mut seen: std::collections::HashSet<u32> = but.into_iter().collect();
+    ids.into_iter().filter(|&id| seen.insert(id)).collect()
 }
 
 fn tokens(texts: Vec<String>, scores: Option<Vec<f32>>, kinds: Option<Vec<i64>>) -> Result<Vec<Token>> {
