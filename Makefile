@@ -7,6 +7,7 @@
 #   make test-*     one suite of playbooks/ci.yaml
 #   make test-vectors  every encoding against golden bytes of GGML, also those of ../shared/vectors where it is
 #   make ci         what a release gate runs: test, ci.yaml, and with pulled models real.yaml
+#   make fuzz       every fuzz target on stable, FUZZ_SECONDS each
 #   make check lint fmt bench doc clean
 
 CARGO  ?= cargo
@@ -17,6 +18,8 @@ VENV   ?= .venv
 
 .PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors \
         ci real check lint fmt bench doc clean
+.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl \
+        ci real check lint fmt bench fuzz doc clean
 
 all: check
 
@@ -80,6 +83,12 @@ fmt:
 
 bench:
 	$(CARGO) bench
+
+FUZZ_SECONDS ?= 60
+fuzz:
+	cd fuzz && for target in safetensors gguf apr tokenizer_json playbook oracle_json imatrix; do \
+	  $(CARGO) run --release --quiet --bin stable -- $$target $(FUZZ_SECONDS) || exit 1; \
+	done
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps

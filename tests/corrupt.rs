@@ -1,40 +1,15 @@
 //! A folder full of corrupt model files: each gets one clear error with its path, none a panic, and none an
 //! allocation that the file's own size does not justify.
 
+use crate::heap;
+use crate::mutate::seal_apr;
 use crate::samples::{self, Sample};
 use apr_qa_runner::Error;
 use apr_qa_runner::formats::{self, Checkpoint, FormatKind, Stage};
 use apr_qa_runner::tensor::Bytes;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-
-/// The system's allocator, which also remembers the largest request of this thread.
-struct Watched;
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to `System` unchanged; the cell is a constant-initialised thread-local
-// without a destructor, so touching it never allocates.
-unsafe impl GlobalAlloc for Watched {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
-        // SAFETY: the caller's promise is `System`'s.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is `System`'s.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static WATCHED: Watched = Watched;
 
 /// No single allocation while reading `len` hostile bytes may be larger: parsed values are a few times the
 /// size of what they are parsed from, and a hash table rounds up.
@@ -48,12 +23,10 @@ fn read(
     len: usize,
     reader: impl FnOnce() -> Result<Checkpoint, Error>,
 ) -> Result<Checkpoint, Error> {
-    LARGEST.set(0);
-    let result =
-        catch_unwind(AssertUnwindSafe(reader)).unwrap_or_else(|_| panic!("{what}: the reader panicked"));
-    let largest = LARGEST.get();
+    let (result, heap) = heap::measure(|| catch_unwind(AssertUnwindSafe(reader)));
+    let largest = heap.largest;
     assert!(largest <= justified(len), "{what}: {largest} bytes allocated at once for a file of {len}");
-    result
+    result.unwrap_or_else(|_| panic!("{what}: the reader panicked"))
 }
 
 /// Parses bytes in memory as what their sample is.
@@ -143,7 +116,7 @@ fn random_damage_is_survived_behind_valid_checksums_too() {
                 }
             }
             if sample.kind == FormatKind::Apr {
-                samples::seal_apr(&mut bytes);
+                seal_apr(&mut bytes);
             }
             let what = format!("{} after damage {round}", sample.name);
             refused += usize::from(parse(&sample, &what, &bytes).is_err());
@@ -229,7 +202,7 @@ fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             gguf(3, 0, 1, &pair("general.alignment", &[4, 0, 0, 0, 48, 0, 0, 0])),
             "no power of two",
         ),
-        ("split.gguf", gguf(3, 0, 1, &pair("split.count", &[2, 0, 0, 0, 3, 0])), "llama-gguf-split --merge"),
+        ("split.gguf", gguf(3, 0, 1, &pair("split.count", &[2, 0, 0, 0, 3, 0])), "metadata `split.no`"),
         (
             "nvfp4.gguf",
             gguf(
@@ -311,7 +284,7 @@ fn folders_that_are_no_model_say_what_is_missing() {
     fs::write(dir.path().join("config.json"), "{}").unwrap();
     assert!(refusal(dir.path()).contains("neither model.safetensors nor model.safetensors.index.json"));
     for (map, says) in [
-        (r#"{}"#, "`weight_map` is missing"),
+        (r#"{}"#, "`weight_map`: the key is missing"),
         (r#"{"weight_map":{}}"#, "is empty"),
         (r#"{"weight_map":{"w":3}}"#, "no file name"),
         (r#"{"weight_map":{"w":"../outside.safetensors"}}"#, "no file of this folder"),

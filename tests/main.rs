@@ -1,11 +1,16 @@
 //! All integration tests, in one binary.
 
+mod attacks;
 mod cli;
 mod corrupt;
 mod detect;
 mod gates;
+mod heap;
+mod mutate;
 mod oracles;
+mod parsers;
 mod playbooks;
+mod properties;
 mod roundtrip;
 mod samples;
 mod tidy;

@@ -78,19 +78,6 @@ pub fn sharded(dir: &Path) -> PathBuf {
     folder
 }
 
-/// Makes an APR header's CRC valid again and drops the footer, so that damage reaches the checks behind them.
-pub fn seal_apr(bytes: &mut Vec<u8>) {
-    bytes.truncate(bytes.len() - 4);
-    let mut crc = !0u32;
-    for byte in bytes[..40].iter().chain(&bytes[44..64]) {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ ((crc & 1) * 0xedb8_8320);
-        }
-    }
-    bytes[40..44].copy_from_slice(&(!crc).to_le_bytes());
-}
-
 /// A metadata value of every type.
 pub fn gguf_metadata() -> Vec<(String, GgufValue)> {
     let arrays = GgufArray::Array(vec![GgufArray::U16(vec![1, 2]), GgufArray::String(vec!["x".into()])]);

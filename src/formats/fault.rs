@@ -23,8 +23,11 @@ pub fn faults(kind: FormatKind) -> &'static [Fault] {
 /// # Errors
 /// As [`super::open`], and [`crate::Kind::Io`].
 pub fn copy_artifact(src: &Path, dst: &Path) -> Result<()> {
-    match super::open(src)?.kind() {
+    let checkpoint = super::open(src)?;
+    match checkpoint.kind() {
         FormatKind::HfFolder => hf::fault::copy_folder(src, dst, &[]),
+        // One part alone is no model.
+        FormatKind::Gguf if checkpoint.files().len() > 1 => Err(unsuited(src, "a GGUF that is one file")),
         FormatKind::Gguf | FormatKind::Apr => copy_file(src, dst),
     }
 }

@@ -1,5 +1,6 @@
 //! JSON objects, read strictly: a key that stands twice is an error, not a choice.
 
+use super::map;
 use crate::{Error, Result};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json};
@@ -11,10 +12,10 @@ use std::path::Path;
 /// # Errors
 /// [`crate::Kind::Malformed`] with line and column for broken JSON, a duplicate key at any depth, or
 /// something other than an object.
-pub(super) fn object(path: &Path, what: &str, text: &[u8]) -> Result<Map<String, Json>> {
+pub(crate) fn object(path: &Path, what: &str, text: &[u8]) -> Result<Map<String, Json>> {
     match serde_json::from_slice(text) {
         Ok(Strict(Json::Object(object))) => Ok(object),
-        Ok(_) => Err(Error::malformed(path, format!("{what} is JSON but no object"))),
+        Ok(_) => Err(Error::malformed(path, "JSON, but no object").at(what)),
         Err(error) => {
             let at = format!("{what}, line {}, column {}", error.line(), error.column());
             let text = error.to_string();
@@ -29,11 +30,7 @@ pub(super) fn object(path: &Path, what: &str, text: &[u8]) -> Result<Map<String,
 
 /// The JSON object in the file at `path`, or `None` where there is no such file.
 pub(super) fn object_file(path: &Path) -> Result<Option<Map<String, Json>>> {
-    match std::fs::read(path) {
-        Ok(text) => object(path, "the file", &text).map(Some),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(path, &e)),
-    }
+    map::read_side_file(path)?.map(|text| object(path, "the file", &text)).transpose()
 }
 
 const DUPLICATE: &str = "duplicate name";

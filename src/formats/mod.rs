@@ -10,7 +10,7 @@ mod fault;
 pub mod gguf;
 pub mod hf;
 pub mod imatrix;
-mod json;
+pub(crate) mod json;
 mod map;
 pub mod safetensors;
 mod sink;
@@ -112,6 +112,11 @@ fn unrecognized(path: &Path, bytes: &[u8]) -> Error {
     let first = &bytes[..bytes.len().min(8)];
     let what = format!("no model file begins like this: {} ({})", hex(first), first.escape_ascii());
     let error = Error::new(Kind::Malformed, path.display().to_string(), what).at("byte 0");
+    // aprender's shards come with a list of them.
+    let start = &bytes[..bytes.len().min(4096)];
+    if start.starts_with(b"{") && start.windows(13).any(|w| w == b"\"shard_count\"") {
+        return error.hint("this is the manifest of a sharded APR: import the model again into one file");
+    }
     let known = LOOKALIKES.iter().find(|(start, _)| bytes.starts_with(start));
     error.hint(
         known.map_or("expected a GGUF, APR or safetensors file, or an HF model folder", |(_, hint)| hint),
@@ -135,6 +140,7 @@ mod tests {
             (b"PK\x03\x04zip", Kind::Malformed, "ZIP archive"),
             (b"version https://git-lfs.github.com/spec/v1", Kind::Malformed, "git lfs pull"),
             (b"<!DOCTYPE html>", Kind::Malformed, "3c 21 44 4f"),
+            (b"{\n \"version\": \"2.0\", \"shard_count\": 3}", Kind::Malformed, "sharded APR"),
         ] {
             let path = dir.path().join("model.gguf");
             std::fs::write(&path, bytes).unwrap();

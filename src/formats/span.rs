@@ -1,5 +1,6 @@
 //! Where tensors lie in a file: inside it, and not on top of each other.
 
+use crate::tensor::Shape;
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::Path;
@@ -31,6 +32,23 @@ pub(super) fn within(
             Err(Error::malformed(path, what).at(format!("tensor `{name}`")))
         }
     }
+}
+
+/// Refuses a tensor of no elements whose dimensions claim more than the file could hold: nothing bounds them, and
+/// who walks its rows would walk for ever.
+///
+/// # Errors
+/// [`crate::Kind::Malformed`], naming the tensor.
+pub(super) fn check_empty(path: &Path, name: &str, shape: &Shape, file_len: usize) -> Result<()> {
+    if !shape.0.contains(&0) {
+        return Ok(());
+    }
+    let outer = shape.0.iter().filter(|&&d| d != 0).try_fold(1usize, |n, &d| n.checked_mul(d));
+    if outer.is_some_and(|n| n <= file_len) {
+        return Ok(());
+    }
+    let what = format!("shape {shape} has no elements, but dimensions beyond the file's {file_len} bytes");
+    Err(Error::malformed(path, what).at(format!("tensor `{name}`")))
 }
 
 /// Refuses two tensors that share a byte. `spans` are names and byte ranges, in any order.

@@ -81,29 +81,33 @@ pub fn path(folder: &Path, prompt: &str) -> PathBuf {
 /// [`crate::Kind::Io`] where there is no such file, [`crate::Kind::Malformed`] where it is no oracle.
 pub fn load(folder: &Path, prompt: &str) -> Result<Oracle> {
     let path = path(folder, prompt);
-    let oracle: Oracle = read(&path)?;
-    let wrong = |what: String| Err(Error::malformed(&path, what));
+    let oracle = parse(&path, &read(&path)?)?;
+    same_slug(&path, folder, &oracle.model_slug)?;
+    Ok(oracle)
+}
+
+/// Reads the text of an oracle; `path` is only for messages.
+///
+/// # Errors
+/// [`crate::Kind::Malformed`] where it is none.
+pub fn parse(path: &Path, text: &[u8]) -> Result<Oracle> {
+    let oracle: Oracle = decode(path, text)?;
+    let wrong = |key: &str, what: String| Err(Error::malformed(path, what).at(format!("key `{key}`")));
     if oracle.token_count != oracle.tokens.len() {
-        return wrong(format!(
-            "token_count is {}, but there are {} tokens",
-            oracle.token_count,
-            oracle.tokens.len()
-        ));
+        let what =
+            format!("token_count is {}, but there are {} tokens", oracle.token_count, oracle.tokens.len());
+        return wrong("token_count", what);
     }
     if oracle.tokens.is_empty() {
-        return wrong("no tokens were recorded".into());
+        return wrong("tokens", "no tokens were recorded".into());
     }
     if oracle.tokens.len() > oracle.max_new_tokens {
-        return wrong(format!(
-            "{} tokens, but max_new_tokens is {}",
-            oracle.tokens.len(),
-            oracle.max_new_tokens
-        ));
+        let what = format!("{} tokens, but max_new_tokens is {}", oracle.tokens.len(), oracle.max_new_tokens);
+        return wrong("max_new_tokens", what);
     }
     if oracle.do_sample {
-        return wrong("it was sampled; a reference must be greedy".into());
+        return wrong("do_sample", "it was sampled; a reference must be greedy".into());
     }
-    same_slug(&path, folder, &oracle.model_slug)?;
     Ok(oracle)
 }
 
@@ -113,20 +117,29 @@ pub fn load(folder: &Path, prompt: &str) -> Result<Oracle> {
 /// [`crate::Kind::Io`] where there is no such file, [`crate::Kind::Malformed`] where it is no recording of logits.
 pub fn load_logits(folder: &Path, prompt: &str) -> Result<OracleLogits> {
     let path = folder.join(format!("{prompt}.logits.json"));
-    let logits: OracleLogits = read(&path)?;
-    let wrong = |what: String| Err(Error::malformed(&path, what));
+    let logits = parse_logits(&path, &read(&path)?)?;
     same_slug(&path, folder, &logits.model_slug)?;
+    Ok(logits)
+}
+
+/// Reads the text of a recording of logits; `path` is only for messages.
+///
+/// # Errors
+/// [`crate::Kind::Malformed`] where it is none.
+pub fn parse_logits(path: &Path, text: &[u8]) -> Result<OracleLogits> {
+    let logits: OracleLogits = decode(path, text)?;
+    let wrong = |key: &str, what: String| Err(Error::malformed(path, what).at(format!("key `{key}`")));
     if logits.steps.len() != logits.tokens.len() || logits.tokens.is_empty() {
-        return wrong(format!("{} tokens, but {} steps", logits.tokens.len(), logits.steps.len()));
+        return wrong("steps", format!("{} tokens, but {} steps", logits.tokens.len(), logits.steps.len()));
     }
     if logits.prompt_ids.is_empty() {
-        return wrong("the prompt has no ids".into());
+        return wrong("prompt_ids", "the prompt has no ids".into());
     }
     for (i, step) in logits.steps.iter().enumerate() {
         let finite =
             step.logsumexp.is_finite() && step.top.iter().all(|(_, lp)| lp.is_finite() && *lp <= 1e-9);
         if step.top.is_empty() || !finite {
-            return wrong(format!("step {i} holds no natural-log probabilities"));
+            return wrong("steps", format!("step {i} holds no natural-log probabilities"));
         }
     }
     Ok(logits)
@@ -136,17 +149,28 @@ pub fn load_logits(folder: &Path, prompt: &str) -> Result<OracleLogits> {
 fn same_slug(path: &Path, folder: &Path, recorded: &str) -> Result<()> {
     match folder.file_name().and_then(|name| name.to_str()) {
         Some(slug) if slug != recorded => {
-            Err(Error::malformed(path, format!("it was recorded for `{recorded}`, not for `{slug}`")))
+            let what = format!("it was recorded for `{recorded}`, not for `{slug}`");
+            Err(Error::malformed(path, what).at("key `model_slug`"))
         }
         Some(_) | None => Ok(()),
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Error::io(path, &e).hint("record it with `oracle/gen_oracle.py`, or name a model that has an oracle")
-    })?;
-    serde_json::from_str(&text).map_err(|e| {
+/// The largest recording that is read, in bytes: ten thousand steps with twenty alternatives are far below.
+const LARGEST_FILE: u64 = 64 << 20;
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let hint = "record it with `oracle/gen_oracle.py`, or name a model that has an oracle";
+    let about = std::fs::metadata(path).map_err(|e| Error::io(path, &e).hint(hint))?;
+    // Asked before opening: opening a named pipe would wait for its writer.
+    if !about.is_file() || about.len() > LARGEST_FILE {
+        return Err(Error::malformed(path, format!("not a regular file of at most {LARGEST_FILE} bytes")));
+    }
+    std::fs::read(path).map_err(|e| Error::io(path, &e).hint(hint))
+}
+
+fn decode<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|e| {
         let at = format!("line {}, column {}", e.line(), e.column());
         Error::malformed(path, e.to_string()).at(at)
     })

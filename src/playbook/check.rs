@@ -9,6 +9,8 @@ use super::suggest;
 use super::tree::{Node, Value};
 use regex::Regex;
 use serde_json::{Map, Value as Json};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// Reports every place where `node` breaks `schema` (the root, which holds `$defs`).
 pub(super) fn check(node: &Node, schema: &Json, gather: &mut Gather) {
@@ -139,7 +141,8 @@ impl<'a> Checker<'a> {
     fn choice(&mut self, node: &Node, choices: &[&str], what: &str) {
         let Value::Text(text) = &node.value else { return };
         if !choices.contains(&text.as_str()) {
-            self.gather.add(node.at, format!("{what}: unknown value `{text}`"), suggest::hint(text, choices));
+            let hint = self.gather.suggest(text, choices);
+            self.gather.add(node.at, format!("{what}: unknown value `{text}`"), hint);
         }
     }
 
@@ -153,6 +156,10 @@ impl<'a> Checker<'a> {
         let none = Map::new();
         let known = rules.get("properties").and_then(Json::as_object);
         let names: Vec<&str> = known.unwrap_or(&none).keys().map(String::as_str).collect();
+        if rules.contains_key("propertyNames") && entries.len() > MOST_NAMES {
+            let message = format!("{what} has {} entries, more than {MOST_NAMES}", entries.len());
+            return self.gather.add(at, message, Some("divide the playbook".to_owned()));
+        }
         for (key, value) in entries {
             let inner = format!("`{}`", key.value);
             if let Some(schema) = known.and_then(|k| k.get(&key.value)) {
@@ -163,7 +170,8 @@ impl<'a> Checker<'a> {
                 match rules.get("additionalProperties") {
                     Some(Json::Bool(false)) => {
                         let message = format!("{what}: unknown key `{}`", key.value);
-                        self.gather.add(key.at, message, suggest::hint(&key.value, &names));
+                        let hint = self.gather.suggest(&key.value, &names);
+                        self.gather.add(key.at, message, hint);
                     }
                     Some(schema) => {
                         self.name(key, rules);
@@ -275,9 +283,22 @@ fn free_prefix(rules: &Map<String, Json>, key: &str) -> bool {
     patterns.is_some_and(|p| p.keys().any(|pattern| matches(pattern, key)))
 }
 
+/// Most models, prompts, artifacts, runtimes or suites: some of what is settled between them costs the square of their
+/// number.
+const MOST_NAMES: usize = 1024;
+
 fn matches(pattern: &str, text: &str) -> bool {
-    // The patterns are our own and a test compiles each; one that did not compile would refuse everything.
-    Regex::new(pattern).is_ok_and(|re| re.is_match(text))
+    thread_local! {
+        // A playbook has thousands of names and a handful of patterns, which take long to compile.
+        static COMPILED: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        if !compiled.contains_key(pattern) {
+            compiled.insert(pattern.to_owned(), Regex::new(pattern).ok());
+        }
+        // The patterns are our own and a test compiles each; one that did not compile would refuse everything.
+        compiled[pattern].as_ref().is_some_and(|re| re.is_match(text))
+    })
 }
 
 fn in_words(type_name: &str) -> &str {

@@ -2,6 +2,7 @@
 
 use super::located::At;
 use super::source::Source;
+use super::suggest;
 use crate::error::{Error, Kind};
 use serde::Serialize;
 use std::fmt;
@@ -60,6 +61,12 @@ impl Gather {
 
     pub(super) fn add(&mut self, at: At, message: impl Into<String>, hint: Option<String>) {
         self.items.push(Diagnostic { at, message: message.into(), hint });
+    }
+
+    /// What to say of a `name` that is none of `known`: searched for as many complaints as are shown, since a search
+    /// costs the square of what a playbook holds.
+    pub(super) fn suggest(&self, name: &str, known: &[&str]) -> Option<String> {
+        if self.items.len() < MOST_SHOWN { suggest::hint(name, known) } else { None }
     }
 
     pub(super) fn finish<T>(mut self, value: T) -> Result<T, Diagnostics> {

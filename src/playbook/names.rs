@@ -1,10 +1,10 @@
 //! The names that a playbook may refer to, by kind, and what to say of one that is not among them.
 
+use super::Catalog;
 use super::diagnostics::Gather;
 use super::located::Located;
 use super::plan::SOURCE;
 use super::schema::Playbook;
-use super::{Catalog, suggest};
 
 /// Every name of a playbook, by kind.
 pub(super) struct Names<'a> {
@@ -55,7 +55,8 @@ impl<'a> Kind<'a> {
         let found = all.iter().find(|known| **known == name.value).copied();
         if found.is_none() {
             let message = format!("unknown {} `{}`", self.what, name.value);
-            gather.add(name.at, message, suggest::hint(&name.value, &all));
+            let hint = gather.suggest(&name.value, &all);
+            gather.add(name.at, message, hint);
         }
         found
     }

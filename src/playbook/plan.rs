@@ -7,7 +7,7 @@ use super::diagnostics::{Diagnostics, Gather};
 use super::located::{At, Located};
 use super::names::Names;
 use super::schema::{Artifact, DEFAULT_TOKENS, Expect, GateUse, Origin, Playbook};
-use super::{AgainstRule, Case, Catalog, GateInfo, suggest};
+use super::{AgainstRule, Case, Catalog, GateInfo};
 use std::collections::{BTreeMap, HashMap};
 
 /// Expands the playbook into cases with unique ids, in a fixed order: suite, gate, model, artifact, backend,
@@ -60,7 +60,7 @@ struct Selection<'a> {
 impl<'a> Planner<'a> {
     fn gate(&mut self, suite: &str, gate: &'a GateUse) {
         let Some(info) = self.catalog.gate(&gate.gate.value) else {
-            let hint = suggest::hint(&gate.gate.value, &self.catalog.gate_ids());
+            let hint = self.gather.suggest(&gate.gate.value, &self.catalog.gate_ids());
             return self.gather.add(gate.gate.at, format!("unknown gate `{}`", gate.gate.value), hint);
         };
         super::settings::check(gate, &info, &mut self.gather);
@@ -277,12 +277,16 @@ impl<'a> Planner<'a> {
 /// The name that always means the model's source.
 pub(super) const SOURCE: &str = "source";
 
-/// The artifact of that name and those that it is made from, as far as they are known; ends in a circle too.
+/// Most conversions one after the other: a chain beyond this is a slip.
+pub(super) const LONGEST_LINEAGE: usize = 32;
+
+/// The artifact of that name and those that it is made from, as far as they are known; ends in a circle too, and
+/// after [`LONGEST_LINEAGE`].
 pub(super) fn lineage<'a>(playbook: &'a Playbook, name: &str) -> Vec<&'a Artifact> {
     let mut chain = Vec::new();
     let mut next = playbook.artifacts.get(name);
     while let Some(artifact) = next {
-        if chain.len() > playbook.artifacts.len() {
+        if chain.len() > LONGEST_LINEAGE {
             break;
         }
         chain.push(artifact);

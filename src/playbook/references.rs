@@ -1,8 +1,9 @@
 //! What the parts of a playbook say of each other, apart from its gates: artifacts, models, policy.
 
 use super::diagnostics::Gather;
+use super::located::Located;
 use super::names::Names;
-use super::plan::{SOURCE, lineage};
+use super::plan::{LONGEST_LINEAGE, SOURCE, lineage};
 use super::schema::{Format, Origin, Playbook};
 use super::{Catalog, NAME_PATTERN};
 
@@ -55,20 +56,21 @@ fn artifacts(playbook: &Playbook, names: &Names, gather: &mut Gather) {
                     format!("`names` and `dialect` belong to APR files, and `{}` is none", name.value);
                 gather.add(name.at, message, None);
             }
-            if names.artifacts.known(from, gather).is_some() && in_circle(playbook, &name.value) {
-                let message = format!("`{}` is made from itself", name.value);
-                gather.add(
-                    from.at,
-                    message,
-                    Some("one artifact of the circle must come from `source`".into()),
-                );
+            if names.artifacts.known(from, gather).is_some() {
+                lineage_ends(playbook, name, from, gather);
             }
         }
     }
 }
 
-/// Whether following `from` leads back to `name`.
-fn in_circle(playbook: &Playbook, name: &str) -> bool {
-    let ends = lineage(playbook, name);
-    ends.iter().any(|a| a.from.as_ref().is_some_and(|from| from.value == name))
+/// Complains where following `from` leads back to `name`, or on and on.
+fn lineage_ends(playbook: &Playbook, name: &Located<String>, from: &Located<String>, gather: &mut Gather) {
+    let chain = lineage(playbook, &name.value);
+    if chain.iter().any(|a| a.from.as_ref().is_some_and(|from| from.value == name.value)) {
+        let message = format!("`{}` is made from itself", name.value);
+        gather.add(from.at, message, Some("one artifact of the circle must come from `source`".into()));
+    } else if chain.len() > LONGEST_LINEAGE {
+        let message = format!("`{}` is made by more than {LONGEST_LINEAGE} conversions", name.value);
+        gather.add(from.at, message, Some("an earlier artifact, or `source`, would do".into()));
+    }
 }

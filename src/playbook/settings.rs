@@ -3,7 +3,7 @@
 
 use super::diagnostics::Gather;
 use super::schema::{Expect, GateUse, ParamValue};
-use super::{GateInfo, ParamDefault, suggest};
+use super::{GateInfo, ParamDefault};
 
 /// Complains about limits that the gate does not know, that have the wrong type or are missing, and about an
 /// expectation that is not stated whole.
@@ -17,7 +17,8 @@ fn limits(gate: &GateUse, info: &GateInfo, gather: &mut Gather) {
     for (name, value) in gate.limits.iter() {
         let Some(param) = info.params.iter().find(|p| p.name == name.value) else {
             let message = format!("the gate `{}` has no limit `{}`", info.id, name.value);
-            gather.add(name.at, message, suggest::hint(&name.value, &known));
+            let hint = gather.suggest(&name.value, &known);
+            gather.add(name.at, message, hint);
             continue;
         };
         let wrong = match (&value.value, param.default) {
@@ -25,7 +26,8 @@ fn limits(gate: &GateUse, info: &GateInfo, gather: &mut Gather) {
                 if !words.contains(&text.as_str()) =>
             {
                 let message = format!("`{}`: unknown value `{text}`", name.value);
-                gather.add(value.at, message, suggest::hint(text, words));
+                let hint = gather.suggest(text, words);
+                gather.add(value.at, message, hint);
                 continue;
             }
             (

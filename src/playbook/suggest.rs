@@ -15,7 +15,7 @@ pub fn hint(name: &str, known: &[&str]) -> Option<String> {
 /// The known name that is at most a third of its length away, the first of the nearest.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     // A name longer than any real one is nobody's misspelling, and comparing it would cost.
-    if name.chars().count() > 64 {
+    if name.chars().count() > 64 || known.len() > MOST_COMPARED {
         return None;
     }
     let scored = known.iter().map(|k| (distance(&name.to_lowercase(), &k.to_lowercase()), *k));
@@ -26,6 +26,9 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 pub fn quoted(names: &[&str]) -> String {
     names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
+
+/// Among more names than these no near one is sought.
+const MOST_COMPARED: usize = 256;
 
 /// More than these are not listed in a hint.
 const MOST_LISTED: usize = 24;

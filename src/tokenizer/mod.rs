@@ -120,13 +120,8 @@ impl TokenizerSpec {
 
     /// Every id that ends a generation: `eos` first, then [`more_eos`](Self::more_eos), none twice.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.eos.into_iter().collect();
-        for &id in &self.more_eos {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        ids
+        let all = self.eos.into_iter().chain(self.more_eos.iter().copied());
+        stored::distinct_but(None, all.collect())
     }
 }
 

@@ -45,7 +45,7 @@ impl Stored {
         let or = |id: Option<u32>, default: u32| id.or_else(|| within(default).filter(|_| sentence_piece));
         let (bos, eos, unk) = (or(self.bos, 1), or(self.eos, 2), or(self.unk, 0));
         let more_eos = match self.stops {
-            Some(stops) => stops.into_iter().filter(|&id| Some(id) != eos).collect(),
+            Some(stops) => distinct_but(eos, stops),
             None => {
                 let mut more: Vec<u32> = self.eot.into_iter().chain(self.eom).collect();
                 more.extend(special::end_of_generation(&tokens));
@@ -112,13 +112,8 @@ pub(super) fn distinct_texts(tokens: &[Token]) -> Vec<String> {
 
 /// `ids` in order, without repetition and without `but`.
 pub(super) fn distinct_but(but: Option<u32>, ids: Vec<u32>) -> Vec<u32> {
-    let mut distinct = Vec::new();
-    for id in ids {
-        if Some(id) != but && !distinct.contains(&id) {
-            distinct.push(id);
-        }
-    }
-    distinct
+    let mut seen: std::collections::HashSet<u32> = but.into_iter().collect();
+    ids.into_iter().filter(|&id| seen.insert(id)).collect()
 }
 
 fn tokens(texts: Vec<String>, scores: Option<Vec<f32>>, kinds: Option<Vec<i64>>) -> Result<Vec<Token>> {
@@ -143,6 +138,7 @@ fn tokens(texts: Vec<String>, scores: Option<Vec<f32>>, kinds: Option<Vec<i64>>)
     }
     let mut tokens = Vec::with_capacity(n);
     for (id, text) in texts.into_iter().enumerate() {
+        check_length(&text).map_err(|e| e.at(format!("token {id}")))?;
         let kind = match kinds.as_ref().map(|k| k[id]) {
             None => TokenKind::Normal,
             Some(number) => TokenKind::from_ggml(number).ok_or_else(|| {
@@ -155,6 +151,20 @@ fn tokens(texts: Vec<String>, scores: Option<Vec<f32>>, kinds: Option<Vec<i64>>)
     }
     Ok(tokens)
 }
+
+/// Refuses a token longer than any in use: every split of every token is looked up, which costs the square of its
+/// length.
+pub(super) fn check_length(text: &str) -> Result<()> {
+    if text.len() <= LONGEST_TOKEN {
+        return Ok(());
+    }
+    let start: String = text.chars().take(24).collect();
+    let what = format!("a token of {} bytes, {LONGEST_TOKEN} at most can be", text.len());
+    Err(Error::new(Kind::Malformed, "tokenizer vocabulary", what).at(format!("`{}…`", start.escape_debug())))
+}
+
+/// Several times the longest runs of blanks and dashes that vocabularies hold.
+const LONGEST_TOKEN: usize = 1024;
 
 /// The space that parts a merge is never its first character: a part is not empty.
 fn split_merge(rank: usize, merge: &str) -> Result<(String, String)> {

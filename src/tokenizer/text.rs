@@ -36,7 +36,9 @@ impl Tokenizer {
         for (id, token) in (0u32..).zip(&spec.tokens) {
             if let Some(first) = ids.insert(Box::from(token.text.as_str()), id) {
                 let what = format!("tokens {first} and {id} share the text `{}`", token.text);
-                return Err(Error::new(Kind::Malformed, "tokenizer vocabulary", what));
+                return Err(
+                    Error::new(Kind::Malformed, "tokenizer vocabulary", what).at(format!("token {id}"))
+                );
             }
         }
         let model = match &spec.model {
@@ -137,7 +139,7 @@ impl Tokenizer {
 
 fn check_ids(spec: &TokenizerSpec) -> Result<()> {
     if spec.tokens.is_empty() {
-        return Err(Error::new(Kind::Malformed, "tokenizer vocabulary", "no tokens"));
+        return Err(Error::new(Kind::Malformed, "tokenizer vocabulary", "no tokens").at("token 0"));
     }
     let n = spec.tokens.len();
     let named = [("bos", spec.bos), ("eos", spec.eos), ("unknown", spec.unk), ("padding", spec.pad)];
@@ -148,7 +150,8 @@ fn check_ids(spec: &TokenizerSpec) -> Result<()> {
                 Kind::Malformed,
                 "tokenizer",
                 format!("the {name} token is {id}, but the vocabulary has {n} tokens"),
-            ));
+            )
+            .at(format!("the {name} token")));
         }
     }
     for (flag, name, id) in [(spec.add_bos, "bos", spec.bos), (spec.add_eos, "eos", spec.eos)] {
@@ -157,7 +160,8 @@ fn check_ids(spec: &TokenizerSpec) -> Result<()> {
                 Kind::Malformed,
                 "tokenizer",
                 format!("a {name} token is to be added, but none is named"),
-            ));
+            )
+            .at(format!("the {name} token")));
         }
     }
     Ok(())

@@ -5,7 +5,8 @@
 //! and byte 9 for 32 elements (Q8_1 and aprender's int8 both need 36 bytes). So:
 //!
 //! - A file whose metadata says `"format_dialect": "contract-v1"` has the contract's bytes and no others.
-//!   Every file that this program writes with [`AprDialect::Contract`] says so.
+//!   Every file that this program writes with [`AprDialect::Contract`] says so. One that says `"aprender"` has
+//!   aprender's, old and new: a way to settle by hand what sizes do not.
 //! - In any other file the reading is the one whose size is the entry's. None, or two, is an error.
 //! - A byte in no table is an error that names tensor and byte. It is never taken for F32.
 
@@ -48,6 +49,9 @@ pub const DIALECT_KEY: &str = "format_dialect";
 /// The value of [`DIALECT_KEY`] in files with the contract's table.
 pub const CONTRACT_NAME: &str = "contract-v1";
 
+/// The value of [`DIALECT_KEY`] in files with aprender's tables. aprender itself writes no such key.
+pub const APRENDER_NAME: &str = "aprender";
+
 /// The contract's table with its extension (Q4_1 and Q5_1, by the same rule).
 pub const CONTRACT: &[(DType, u8)] = &[
     (F32, 0),
@@ -73,29 +77,46 @@ pub const APRENDER: &[(DType, u8)] =
 const APRENDER_OTHER: &[(DType, u8)] =
     &[(BF16, 2), (F64, 3), (I32, 4), (I64, 5), (I8, 6), (U8, 7), (AprQ4, 8), (AprQ8, 9)];
 
-/// What the metadata says about the table, if it says anything.
-pub(super) fn declared(metadata: &Map<String, Json>) -> Option<&str> {
-    metadata.get(DIALECT_KEY).and_then(Json::as_str)
+/// What the metadata says about the table, if it says anything; the error is what it says in vain.
+pub(super) fn declared(metadata: &Map<String, Json>) -> Result<Option<AprDialect>, &Json> {
+    match metadata.get(DIALECT_KEY) {
+        None => Ok(None),
+        Some(value) if value == CONTRACT_NAME => Ok(Some(AprDialect::Contract)),
+        Some(value) if value == APRENDER_NAME => Ok(Some(AprDialect::Aprender)),
+        Some(value) => Err(value),
+    }
 }
 
-/// How byte `byte` of an entry with `shape` and `size` is read; `contract` says that the file declares the
-/// contract's table. The error is what to tell about the tensor.
-pub(super) fn resolve(byte: u8, shape: &Shape, size: u64, contract: bool) -> Result<DType, String> {
-    let readings = readings(byte, contract);
+/// How byte `byte` of an entry with `shape` and `size` is read in a file that declares this table, or none. The
+/// error is what to tell about the tensor.
+pub(super) fn resolve(
+    byte: u8,
+    shape: &Shape,
+    size: u64,
+    declared: Option<AprDialect>,
+) -> Result<DType, String> {
+    let readings = readings(byte, declared);
     let mut fitting =
         readings.iter().filter(|r| r.nbytes(shape).and_then(|n| u64::try_from(n).ok()) == Some(size));
     match (readings.as_slice(), fitting.next(), fitting.next()) {
-        ([], _, _) if contract && !self::readings(byte, false).is_empty() => Err(format!(
-            "dtype byte {byte} is aprender's, but the file declares the contract's table: unknown dtype there"
-        )),
-        ([], _, _) => Err(format!("unknown dtype byte {byte}")),
+        ([], _, _) => Err(match declared.filter(|_| !self::readings(byte, None).is_empty()) {
+            Some(AprDialect::Contract) => format!(
+                "dtype byte {byte} is aprender's, but the file declares the contract's table: unknown dtype there"
+            ),
+            Some(AprDialect::Aprender) => format!(
+                "dtype byte {byte} is the contract's, but the file declares aprender's table: unknown dtype there"
+            ),
+            None => format!("unknown dtype byte {byte}"),
+        }),
         (_, Some(Reading::Held(dtype)), None) => Ok(*dtype),
         (_, Some(Reading::Q8_1), None) => {
             Err(format!("dtype byte {byte} is Q8_1, which holds activations, not weights"))
         }
-        (_, Some(_), Some(_)) => {
-            Err(format!("dtype byte {byte} is ambiguous: with {size} bytes it may be {}", names(&readings)))
-        }
+        (_, Some(_), Some(_)) => Err(format!(
+            "dtype byte {byte} is ambiguous: with {size} bytes it may be {}; metadata `{DIALECT_KEY}` settles it: \
+             \"{CONTRACT_NAME}\" for the contract's table, \"{APRENDER_NAME}\" for aprender's",
+            names(&readings)
+        )),
         (_, None, _) => Err(format!("size {size} does not fit: {}", needs(byte, &readings, shape))),
     }
 }
@@ -127,14 +148,17 @@ impl Reading {
     }
 }
 
-fn readings(byte: u8, contract: bool) -> Vec<Reading> {
-    let tables: &[&[(DType, u8)]] =
-        if contract { &[CONTRACT] } else { &[CONTRACT, APRENDER, APRENDER_OTHER] };
+fn readings(byte: u8, declared: Option<AprDialect>) -> Vec<Reading> {
+    let tables: &[&[(DType, u8)]] = match declared {
+        Some(AprDialect::Contract) => &[CONTRACT],
+        Some(AprDialect::Aprender) => &[APRENDER, APRENDER_OTHER],
+        None => &[CONTRACT, APRENDER, APRENDER_OTHER],
+    };
     let mut dtypes: Vec<DType> =
         tables.iter().flat_map(|t| t.iter()).filter(|(_, b)| *b == byte).map(|(d, _)| *d).collect();
     // The tables agree on most bytes.
     dtypes.dedup();
-    let activations = (byte == 9).then_some(Reading::Q8_1);
+    let activations = (byte == 9 && declared != Some(AprDialect::Aprender)).then_some(Reading::Q8_1);
     activations.into_iter().chain(dtypes.into_iter().map(Reading::Held)).collect()
 }
 
@@ -176,7 +200,7 @@ mod tests {
             (128, 144, AprQ4),
             (129, 260, AprQ8),
         ] {
-            assert_eq!(resolve(byte, &shape, size, false), Ok(expected), "byte {byte}, {size} bytes");
+            assert_eq!(resolve(byte, &shape, size, None), Ok(expected), "byte {byte}, {size} bytes");
         }
     }
 
@@ -187,7 +211,7 @@ mod tests {
                 for rows in 1..=8 {
                     let shape = Shape::from([rows, cols]);
                     let sizes: Vec<_> =
-                        readings(byte, false).iter().filter_map(|r| r.nbytes(&shape)).collect();
+                        readings(byte, None).iter().filter_map(|r| r.nbytes(&shape)).collect();
                     let ambiguous = sizes.iter().any(|s| sizes.iter().filter(|t| *t == s).count() > 1);
                     assert_eq!(ambiguous, byte == 9 && rows * cols == 32 && cols == 32, "{byte} {shape}");
                 }
@@ -198,17 +222,36 @@ mod tests {
     #[test]
     fn what_cannot_be_decided_is_an_error_that_says_so() {
         let shape = Shape::from([1, 32]);
-        let says = |byte, size, contract| resolve(byte, &shape, size, contract).unwrap_err();
-        assert!(says(9, 36, false).contains("ambiguous"));
-        assert!(says(9, 36, true).contains("Q8_1"));
-        assert!(says(200, 128, false).contains("unknown dtype byte 200"));
-        assert!(says(128, 18, true).contains("declares the contract"));
-        assert!(says(8, 33, false).contains("Q8_0 needs 34 bytes, APR_Q4 needs 18 bytes"));
-        assert!(says(12, 144, false).contains("no whole number of blocks"));
+        let contract = Some(AprDialect::Contract);
+        let aprender = Some(AprDialect::Aprender);
+        let says = |byte, size, declared| resolve(byte, &shape, size, declared).unwrap_err();
+        assert!(says(9, 36, None).contains("ambiguous"));
+        assert!(says(9, 36, None).contains("metadata `format_dialect` settles it"));
+        assert!(says(9, 36, contract).contains("Q8_1"));
+        assert!(says(200, 128, None).contains("unknown dtype byte 200"));
+        assert!(says(128, 18, contract).contains("declares the contract"));
+        assert!(says(13, 176, aprender).contains("declares aprender's table"));
+        assert!(says(8, 33, None).contains("Q8_0 needs 34 bytes, APR_Q4 needs 18 bytes"));
+        assert!(says(12, 144, None).contains("no whole number of blocks"));
         assert_eq!(
-            resolve(8, &shape, 18, true).unwrap_err(),
+            resolve(8, &shape, 18, contract).unwrap_err(),
             "size 18 does not fit: for dtype byte 8 and shape [1, 32], Q8_0 needs 34 bytes"
         );
-        assert!(resolve(8, &Shape::from([0, 32]), 0, false).unwrap_err().contains("ambiguous"));
+        assert!(resolve(8, &Shape::from([0, 32]), 0, None).unwrap_err().contains("ambiguous"));
+    }
+
+    #[test]
+    fn a_declared_table_settles_what_sizes_do_not() {
+        let empty = Shape::from([0, 32]);
+        for (byte, shape, size, contract, aprender) in [
+            (9, Shape::from([1, 32]), 36, None, Some(AprQ8)),
+            (2, empty.clone(), 0, Some(Q4_0), Some(BF16)),
+            (8, empty.clone(), 0, Some(Q8_0), Some(AprQ4)),
+            (7, empty, 0, Some(Q5_1), Some(U8)),
+        ] {
+            assert!(resolve(byte, &shape, size, None).is_err());
+            assert_eq!(resolve(byte, &shape, size, Some(AprDialect::Contract)).ok(), contract);
+            assert_eq!(resolve(byte, &shape, size, Some(AprDialect::Aprender)).ok(), aprender);
+        }
     }
 }

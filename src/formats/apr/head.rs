@@ -43,13 +43,18 @@ pub(super) struct Entry {
     pub(super) size: u64,
 }
 
-/// Flags whose files this program does not read, with what to say.
-const REFUSED_FLAGS: &[(u16, &str)] = &[
-    (0x0001, "LZ4-compressed"),
-    (0x0002, "ZSTD-compressed"),
-    (0x0004, "encrypted"),
-    (0x0010, "one shard of several"),
-    (0x0800, "column-major"),
+/// Flags whose files this program does not read, with what to say and what to do.
+const REFUSED_FLAGS: &[(u16, &str, &str)] = &[
+    (0x0001, "LZ4-compressed", "import the model again without compression"),
+    (0x0002, "ZSTD-compressed", "import the model again without compression"),
+    (0x0004, "encrypted", "decrypt it with the program that encrypted it"),
+    (0x0010, "one shard of several", "import the model again into one file"),
+    (0x0800, "column-major", "import the model again with a current aprender, which writes rows"),
+    (
+        0xf000,
+        "marked with flags that no version of the format defines",
+        "a newer program wrote it, or it is damaged",
+    ),
 ];
 
 impl Head {
@@ -77,9 +82,9 @@ impl Head {
             let what = format!("header CRC is {stored:08x}, the header's bytes give {computed:08x}");
             return Err(c.broken(HEADER_CRC.start, what));
         }
-        if let Some((_, what)) = REFUSED_FLAGS.iter().find(|(bit, _)| flags & bit != 0) {
+        if let Some((_, what, hint)) = REFUSED_FLAGS.iter().find(|(bits, ..)| flags & bits != 0) {
             let what = format!("this file is {what} (flags {flags:#06x}), which is not read");
-            return Err(Error::unsupported(path.display().to_string(), what).at("byte 6"));
+            return Err(Error::unsupported(path.display().to_string(), what).at("byte 6").hint(*hint));
         }
         check_sections(&c, [metadata_offset, metadata_size, index_offset, data_offset], bytes.len())?;
         // `check_sections` made sure that all three lie in the file, in this order.

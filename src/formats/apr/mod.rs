@@ -47,7 +47,7 @@ impl AprHeader {
 
     /// Whether the file says that its dtype bytes are the contract's.
     pub fn declares_contract(&self) -> bool {
-        dialect::declared(&self.metadata) == Some(dialect::CONTRACT_NAME)
+        dialect::declared(&self.metadata) == Ok(Some(AprDialect::Contract))
     }
 }
 

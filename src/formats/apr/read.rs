@@ -2,9 +2,9 @@
 
 use super::AprHeader;
 use super::crc::crc32;
-use super::dialect::{self, CONTRACT_NAME, DIALECT_KEY};
+use super::dialect::{self, APRENDER_NAME, AprDialect, CONTRACT_NAME, DIALECT_KEY};
 use super::head::{ALIGNMENT, Entry, Head};
-use crate::formats::span::{align_up, check_disjoint, within};
+use crate::formats::span::{align_up, check_disjoint, check_empty, within};
 use crate::formats::{Checkpoint, Container, NamedTensor, json};
 use crate::tensor::{Bytes, Shape, Tensor};
 use crate::{Error, Result};
@@ -19,12 +19,13 @@ use std::path::Path;
 pub fn parse(bytes: Bytes, path: &Path) -> Result<Checkpoint> {
     let head = Head::read(&bytes, path)?;
     let metadata = json::object(path, "the metadata", &head.metadata)?;
-    let contract = declared_contract(path, &metadata)?;
+    refuse_shard(path, &metadata)?;
+    let declared = declared(path, &metadata)?;
     check_order(path, &head.entries)?;
     let mut tensors = Vec::with_capacity(head.entries.len());
     let mut data_end = head.data_offset;
     for entry in head.entries {
-        let tensor = resolve(path, &bytes, entry, head.data_offset, contract)?;
+        let tensor = resolve(path, &bytes, entry, head.data_offset, declared)?;
         data_end = data_end.max(tensor.offset + tensor.tensor.bytes.len() as u64);
         tensors.push(tensor);
     }
@@ -36,16 +37,27 @@ pub fn parse(bytes: Bytes, path: &Path) -> Result<Checkpoint> {
     Checkpoint::new(path.to_owned(), Container::Apr(header), vec![path.to_owned()], tensors)
 }
 
-/// Whether the metadata declares the contract's dtype bytes. Another declaration is not guessed at.
-fn declared_contract(path: &Path, metadata: &Map<String, Json>) -> Result<bool> {
-    match metadata.get(DIALECT_KEY) {
-        None => Ok(false),
-        Some(value) if value == CONTRACT_NAME => Ok(true),
-        Some(value) => {
-            Err(Error::unsupported(path.display().to_string(), format!("dialect {value} is unknown"))
-                .at(format!("metadata `{DIALECT_KEY}`"))
-                .hint(format!("\"{CONTRACT_NAME}\" is known, and so are files without the key")))
+/// The table of dtype bytes that the metadata declares. A declaration that is not known is not guessed at.
+fn declared(path: &Path, metadata: &Map<String, Json>) -> Result<Option<AprDialect>> {
+    dialect::declared(metadata).map_err(|value| {
+        Error::unsupported(path.display().to_string(), format!("dialect {value} is unknown"))
+            .at(format!("metadata `{DIALECT_KEY}`"))
+            .hint(format!(
+                "\"{CONTRACT_NAME}\" and \"{APRENDER_NAME}\" are known, and so are files without the key"
+            ))
+    })
+}
+
+/// aprender's metadata may say what the flag does not: that this is one shard of several.
+fn refuse_shard(path: &Path, metadata: &Map<String, Json>) -> Result<()> {
+    match metadata.get("sharding").and_then(|s| s.get("shard_count")).and_then(Json::as_u64) {
+        Some(count @ 2..) => {
+            let what = format!("this file is one shard of {count}, which is not read");
+            Err(Error::unsupported(path.display().to_string(), what)
+                .at("metadata `sharding`")
+                .hint("import the model again into one file"))
         }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -63,11 +75,18 @@ fn check_order(path: &Path, entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-fn resolve(path: &Path, file: &Bytes, entry: Entry, data_offset: u64, contract: bool) -> Result<NamedTensor> {
+fn resolve(
+    path: &Path,
+    file: &Bytes,
+    entry: Entry,
+    data_offset: u64,
+    declared: Option<AprDialect>,
+) -> Result<NamedTensor> {
     let broken = |what: String| Error::malformed(path, what).at(format!("tensor `{}`", entry.name));
     let dims: Option<Vec<usize>> = entry.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
     let shape = Shape(dims.ok_or_else(|| broken(format!("dimensions {:?} overflow", entry.dims)))?);
-    let dtype = dialect::resolve(entry.dtype, &shape, entry.size, contract).map_err(broken)?;
+    check_empty(path, &entry.name, &shape, file.len())?;
+    let dtype = dialect::resolve(entry.dtype, &shape, entry.size, declared).map_err(broken)?;
     if !entry.offset.is_multiple_of(ALIGNMENT) {
         return Err(broken(format!("data offset {} is no multiple of {ALIGNMENT}", entry.offset)));
     }

@@ -7,6 +7,7 @@
 pub(super) mod fault;
 mod head;
 mod read;
+mod split;
 mod value;
 mod write;
 
@@ -53,14 +54,14 @@ impl Format for Gguf {
     }
 
     fn open(&self, path: &Path, file: Bytes) -> Result<Checkpoint> {
-        parse(file, path)
+        split::open(path, file)
     }
 }
 
-/// Opens the GGUF file at `path`.
+/// Opens the GGUF file at `path`; of a split one, any part.
 ///
 /// # Errors
 /// As [`super::open`].
 pub fn open(path: &Path) -> Result<Checkpoint> {
-    parse(map::map_file(path)?, path)
+    split::open(path, map::map_file(path)?)
 }

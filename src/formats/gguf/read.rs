@@ -1,9 +1,10 @@
 //! From a stored head to a checkpoint: every name once, every type known, every tensor inside the file.
 
 use super::head::{Head, Info};
+use super::split::position;
 use super::{GgufHeader, GgufValue};
 use crate::formats::cursor::Cursor;
-use crate::formats::span::{align_up, check_disjoint, within};
+use crate::formats::span::{align_up, check_disjoint, check_empty, within};
 use crate::formats::{Checkpoint, Container, NamedTensor};
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use crate::{Error, Result};
@@ -17,15 +18,43 @@ pub(super) const DEFAULT_ALIGNMENT: u64 = 32;
 ///
 /// # Errors
 /// [`crate::Kind::Malformed`] where the bytes break the format, [`crate::Kind::Unsupported`] for version 1,
-/// big-endian and split files and for GGML types that this program does not decode.
+/// big-endian files, parts of a split file and GGML types that this program does not decode.
 pub fn parse(bytes: Bytes, path: &Path) -> Result<Checkpoint> {
+    let part = parse_part(bytes, path)?;
+    match position(path, &part.header, part.tensors.len())? {
+        None => part.into_checkpoint(path),
+        Some(position) => {
+            let what = format!("this is one of {} parts of a split GGUF", position.count);
+            Err(Error::unsupported(path.display().to_string(), what)
+                .at("metadata `split.count`")
+                .hint("open the file itself, with its other parts beside it"))
+        }
+    }
+}
+
+/// One file: a whole model, or a part of one.
+pub(super) struct Part {
+    pub(super) header: GgufHeader,
+    /// File order; their `file` is 0.
+    pub(super) tensors: Vec<NamedTensor>,
+}
+
+impl Part {
+    /// As a whole model in the file at `path`.
+    pub(super) fn into_checkpoint(self, path: &Path) -> Result<Checkpoint> {
+        let Part { header, tensors } = self;
+        Checkpoint::new(path.to_owned(), Container::Gguf(header), vec![path.to_owned()], tensors)
+    }
+}
+
+/// Reads one file, without a look at the parts that it may have beside it.
+pub(super) fn parse_part(bytes: Bytes, path: &Path) -> Result<Part> {
     let mut cursor = Cursor::new(path, &bytes);
     let head = Head::read(&mut cursor, path)?;
     let head_end = cursor.position() as u64;
     check_keys(path, &head.metadata)?;
     let alignment = alignment(path, &head.metadata)?;
     let header = GgufHeader { version: head.version, alignment, metadata: head.metadata.into_owned() };
-    refuse_split(path, &header)?;
     let data_start = align_up(head_end, header.alignment);
     let mut tensors = Vec::with_capacity(head.tensors.len());
     for info in head.tensors {
@@ -34,7 +63,7 @@ pub fn parse(bytes: Bytes, path: &Path) -> Result<Checkpoint> {
     let end = |t: &NamedTensor| t.offset as usize + t.tensor.bytes.len();
     let mut spans: Vec<_> = tensors.iter().map(|t| (t.name.as_str(), t.offset as usize..end(t))).collect();
     check_disjoint(path, &mut spans)?;
-    Checkpoint::new(path.to_owned(), Container::Gguf(header), vec![path.to_owned()], tensors)
+    Ok(Part { header, tensors })
 }
 
 fn check_keys(path: &Path, metadata: &[(String, GgufValue)]) -> Result<()> {
@@ -50,22 +79,11 @@ pub(super) fn alignment(path: &Path, metadata: &[(String, GgufValue)]) -> Result
     match metadata.iter().find(|(key, _)| key == "general.alignment").map(|(_, value)| value) {
         None => Ok(DEFAULT_ALIGNMENT),
         Some(value) => match value.as_u64() {
-            Some(n) if n.is_power_of_two() => Ok(n),
-            _ => Err(Error::malformed(path, format!("{value:?} is no power of two"))
+            // The key is a uint32.
+            Some(n) if n.is_power_of_two() && n <= u64::from(u32::MAX) => Ok(n),
+            _ => Err(Error::malformed(path, format!("{value:?} is no power of two in 32 bits"))
                 .at("metadata `general.alignment`")),
         },
-    }
-}
-
-fn refuse_split(path: &Path, header: &GgufHeader) -> Result<()> {
-    match header.get("split.count").and_then(GgufValue::as_u64) {
-        Some(count) if count > 1 => {
-            let what = format!("this is one of {count} parts of a split GGUF");
-            Err(Error::unsupported(path.display().to_string(), what)
-                .at("metadata `split.count`")
-                .hint("join them first: `llama-gguf-split --merge FIRST OUT`"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -80,6 +98,7 @@ fn resolve(
     let Some(dtype) = DType::from_ggml_id(info.dtype) else { return Err(unknown_type(path, &info)) };
     let dims: Option<Vec<usize>> = info.dims.iter().rev().map(|d| usize::try_from(*d).ok()).collect();
     let shape = Shape(dims.ok_or_else(|| broken(format!("dimensions {:?} overflow", info.dims)))?);
+    check_empty(path, &info.name, &shape, file.len())?;
     let Some(size) = dtype.nbytes(&shape) else {
         let why = "its size overflows, or a row is no whole number of blocks";
         return Err(broken(format!("{dtype} of shape {shape} is impossible: {why}")));

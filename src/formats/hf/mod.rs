@@ -2,15 +2,17 @@
 //! and the tokenizer's files.
 //!
 //! Every tensor of the index stands in its shard and every tensor of a shard in the index; a shard is a file
-//! of this folder and of no other. Source: transformers' `save_pretrained` and its loader.
+//! of this folder and of no other, and no file here is a link to something outside it. Source: transformers' `save_pretrained` and its loader.
 
 pub(super) mod fault;
+mod own;
 mod shards;
 
 use super::safetensors::{self, Safetensors};
 use super::{Checkpoint, Container, Format, FormatKind, json, map};
 use crate::tensor::Bytes;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
+use own::own;
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,12 +65,12 @@ impl Format for Hf {
 /// transformers does.
 ///
 /// # Errors
-/// As [`super::open`]; [`Kind::Malformed`] where `config.json` or the weights are missing or an index and
+/// As [`super::open`]; [`crate::Kind::Malformed`] where `config.json` or the weights are missing or an index and
 /// its shards disagree.
 pub fn open_folder(path: &Path) -> Result<Checkpoint> {
     let side = side_files(path)?;
-    let single = path.join(WEIGHTS);
-    let index = path.join(INDEX);
+    let single = own(path, WEIGHTS)?;
+    let index = own(path, INDEX)?;
     let (files, parsed): (Vec<PathBuf>, Vec<Safetensors>) = if single.exists() {
         let parsed = safetensors::parse(map::map_file(&single)?, &single)?;
         (vec![single], vec![parsed])
@@ -98,13 +100,13 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn side_files(folder: &Path) -> Result<HfFolder> {
-    let Some(config) = json::object_file(&folder.join("config.json"))? else {
+    let Some(config) = json::object_file(&own(folder, "config.json")?)? else {
         return Err(Error::malformed(folder, "the folder has no config.json").hint(
             "expected a GGUF or APR file, or an HF model folder with config.json and safetensors weights",
         ));
     };
-    let template = folder.join("chat_template.jinja");
-    let chat_template = match optional(&template)? {
+    let template = own(folder, "chat_template.jinja")?;
+    let chat_template = match map::read_side_file(&template)? {
         None => None,
         Some(bytes) => Some(String::from_utf8(bytes).map_err(|e| {
             let at = format!("byte {}", e.utf8_error().valid_up_to());
@@ -113,18 +115,10 @@ fn side_files(folder: &Path) -> Result<HfFolder> {
     };
     Ok(HfFolder {
         config,
-        generation_config: json::object_file(&folder.join("generation_config.json"))?,
-        tokenizer_json: optional(&folder.join("tokenizer.json"))?.map(Arc::from),
-        tokenizer_config: json::object_file(&folder.join("tokenizer_config.json"))?,
+        generation_config: json::object_file(&own(folder, "generation_config.json")?)?,
+        tokenizer_json: map::read_side_file(&own(folder, "tokenizer.json")?)?.map(Arc::from),
+        tokenizer_config: json::object_file(&own(folder, "tokenizer_config.json")?)?,
         chat_template,
         weights_metadata: BTreeMap::new(),
     })
-}
-
-fn optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::new(Kind::Io, path.display().to_string(), e.to_string())),
-    }
 }

@@ -1,5 +1,6 @@
 //! Weights in several files: the index and the shards must tell the same story.
 
+use super::own::own;
 use crate::formats::safetensors::{self, Safetensors};
 use crate::formats::{json, map};
 use crate::{Error, Kind, Result};
@@ -15,7 +16,14 @@ pub(super) fn open(folder: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Saf
     let mut parsed = Vec::with_capacity(shards.len());
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for shard in shards {
-        let file = shard_path(folder, index, shard)?;
+        let at = || format!("tensor `{}`", first_of(&listed, shard));
+        let file = shard_path(folder, index, shard).map_err(|e| e.at(at()))?;
+        if !file.exists() {
+            let what = format!("the index puts it in {shard}, and there is no such file");
+            return Err(Error::malformed(index, what)
+                .at(at())
+                .hint("pull the model again: a shard is missing"));
+        }
         let part = safetensors::parse(map::map_file(&file)?, &file)?;
         for tensor in &part.tensors {
             if let Some(other) = found.insert(tensor.name.clone(), shard.clone()) {
@@ -49,10 +57,10 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     let object = json::object_file(index)?
         .ok_or_else(|| Error::new(Kind::Io, index.display().to_string(), "no such file"))?;
     let Some(Json::Object(entries)) = object.get("weight_map") else {
-        return Err(Error::malformed(index, "`weight_map` is missing or no object"));
+        return Err(Error::malformed(index, "the key is missing or no object").at("key `weight_map`"));
     };
     if entries.is_empty() {
-        return Err(Error::malformed(index, "`weight_map` is empty"));
+        return Err(Error::malformed(index, "no tensor is listed: it is empty").at("key `weight_map`"));
     }
     let text =
         |(name, shard): (&String, &Json)| match shard.as_str() {
@@ -63,11 +71,19 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     entries.iter().map(text).collect()
 }
 
+/// The first tensor that the index puts in `shard`.
+fn first_of<'a>(listed: &'a BTreeMap<String, String>, shard: &str) -> &'a str {
+    listed.iter().find(|(_, s)| *s == shard).map_or("?", |(name, _)| name)
+}
+
 /// The path of `shard`, which must be a plain file name.
 fn shard_path(folder: &Path, index: &Path, shard: &str) -> Result<PathBuf> {
     let mut parts = Path::new(shard).components();
     match (parts.next(), parts.next()) {
-        (Some(Component::Normal(name)), None) if name == shard => Ok(folder.join(name)),
-        _ => Err(Error::malformed(index, format!("shard `{shard}` is no file of this folder"))),
+        (Some(Component::Normal(name)), None) if name == shard && !shard.contains('\0') => own(folder, shard),
+        _ => Err(Error::malformed(
+            index,
+            format!("shard `{}` is no file of this folder", shard.escape_debug()),
+        )),
     }
 }

@@ -3,7 +3,7 @@
 use super::head::Head;
 use super::{DTYPES, Safetensors, UNREAD_DTYPES};
 use crate::formats::NamedTensor;
-use crate::formats::span::{check_disjoint, within};
+use crate::formats::span::{check_disjoint, check_empty, within};
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use crate::{Error, Result};
 use serde_json::Value as Json;
@@ -63,6 +63,7 @@ fn resolve(path: &Path, file: &Bytes, name: &str, entry: &Json, data_start: usiz
     let dims =
         usizes(&entry["shape"]).ok_or_else(|| broken("`shape` is missing or no list of sizes".into()))?;
     let shape = Shape(dims);
+    check_empty(path, name, &shape, file.len())?;
     let Some(&[start, end]) = usizes(&entry["data_offsets"]).as_deref() else {
         return Err(broken("`data_offsets` is missing or no pair of offsets".into()));
     };

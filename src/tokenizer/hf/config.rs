@@ -143,8 +143,9 @@ fn template(part: &Json) -> Result<Option<Template>> {
         None if part.is_null() => Ok(None),
         Some("ByteLevel") => Ok(None),
         Some("Sequence") => {
-            let list =
-                part["processors"].as_array().ok_or_else(|| malformed("the post-processor has no list"))?;
+            let list = part["processors"]
+                .as_array()
+                .ok_or_else(|| malformed("no list of processors").at("post_processor"))?;
             let mut found = None;
             for part in list {
                 if let Some(template) = template(part)? {
@@ -162,7 +163,9 @@ fn template(part: &Json) -> Result<Option<Template>> {
 }
 
 fn template_processing(part: &Json) -> Result<Template> {
-    let pieces = part["single"].as_array().ok_or_else(|| malformed("the template has no `single`"))?;
+    let pieces = part["single"]
+        .as_array()
+        .ok_or_else(|| malformed("the template has no `single`").at("post_processor"))?;
     let mut template = Template::default();
     let mut text_seen = false;
     for piece in pieces {
@@ -177,10 +180,9 @@ fn template_processing(part: &Json) -> Result<Template> {
         let [id] = ids else {
             return Err(unsupported("post_processor", format!("`{name}` is not one token")));
         };
-        let id = id
-            .as_u64()
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| malformed(format!("the template gives `{name}` the id {id}")))?;
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+            malformed(format!("the template gives `{name}` the id {id}")).at("post_processor")
+        })?;
         let place = if text_seen { &mut template.after } else { &mut template.before };
         if place.replace(id).is_some() {
             return Err(unsupported("post_processor", "more than one token on one side of the text"));

@@ -1,5 +1,6 @@
 //! Tokens and merges of `tokenizer.json`, padded to the rows of the embedding.
 
+use super::super::stored::check_length;
 use super::super::{MAX_VOCABULARY, Token, TokenKind};
 use super::{malformed, unsupported};
 use crate::error::Result;
@@ -14,10 +15,14 @@ pub(super) fn tokens(
     sentence_piece: Option<Option<&str>>,
 ) -> Result<Vec<Token>> {
     let vocab =
-        json["model"]["vocab"].as_object().ok_or_else(|| malformed("`model.vocab` is not an object"))?;
+        json["model"]["vocab"].as_object().ok_or_else(|| malformed("not an object").at("model.vocab"))?;
     let added = added(json)?;
     let rows = folder.config.get("vocab_size").and_then(Json::as_u64);
     let size = size(vocab, &added, rows)?;
+    if size > 2 * (vocab.len() + added.len()) + MOST_UNUSED {
+        let what = format!("ids go up to {}, but there are {} tokens", size - 1, vocab.len() + added.len());
+        return Err(malformed(what).at("model.vocab"));
+    }
     let mut slots: Vec<Option<Token>> = vec![None; size];
     for (text, id) in vocab {
         let kind =
@@ -49,7 +54,8 @@ pub(super) fn tokens(
 
 /// The merges in rank order, from `"a b"` or `["a", "b"]`.
 pub(super) fn merges(json: &Json) -> Result<Vec<(String, String)>> {
-    let list = json["model"]["merges"].as_array().ok_or_else(|| malformed("`model.merges` is not a list"))?;
+    let list =
+        json["model"]["merges"].as_array().ok_or_else(|| malformed("not a list").at("model.merges"))?;
     let pair = |(rank, merge): (usize, &Json)| {
         let parts = match merge {
             Json::String(text) => text.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
@@ -65,6 +71,10 @@ pub(super) fn merges(json: &Json) -> Result<Vec<(String, String)>> {
     list.iter().enumerate().map(pair).collect()
 }
 
+/// How many ids without a token a vocabulary may have beside as many as it has tokens: embeddings are padded to a
+/// round number of rows, never to many times their size. A file of a few bytes must not make millions of tokens.
+const MOST_UNUSED: usize = 1 << 16;
+
 struct Added<'j> {
     id: u64,
     text: &'j str,
@@ -74,16 +84,16 @@ struct Added<'j> {
 fn added(json: &Json) -> Result<Vec<Added<'_>>> {
     let list = match &json["added_tokens"] {
         Json::Null => return Ok(Vec::new()),
-        list => list.as_array().ok_or_else(|| malformed("`added_tokens` is not a list"))?,
+        list => list.as_array().ok_or_else(|| malformed("not a list").at("added_tokens"))?,
     };
     list.iter()
         .map(|token| {
             let flag = |name: &str| token[name].as_bool().unwrap_or(false);
-            let id = token["id"].as_u64().ok_or_else(|| malformed("an added token has no id"))?;
+            let id = token["id"].as_u64().ok_or_else(|| malformed("a token has no id").at("added_tokens"))?;
             let text = token["content"]
                 .as_str()
                 .filter(|t| !t.is_empty())
-                .ok_or_else(|| malformed(format!("the added token {id} has no content")))?;
+                .ok_or_else(|| malformed(format!("token {id} has no content")).at("added_tokens"))?;
             // GGUF cannot carry these: llama.cpp would give other ids.
             if let Some(name) = ["lstrip", "rstrip", "single_word"].into_iter().find(|name| flag(name)) {
                 return Err(unsupported("added_tokens", format!("`{text}` has `{name}`")));
@@ -101,7 +111,8 @@ fn size(vocab: &Map<String, Json>, added: &[Added], rows: Option<u64>) -> Result
             return Err(malformed(format!(
                 "token {} is outside the {rows} tokens of config.json's vocab_size",
                 used - 1
-            )));
+            ))
+            .at("model.vocab"));
         }
         Some(rows) => rows,
         None => used,
@@ -109,16 +120,17 @@ fn size(vocab: &Map<String, Json>, added: &[Added], rows: Option<u64>) -> Result
     usize::try_from(size)
         .ok()
         .filter(|&n| n <= MAX_VOCABULARY)
-        .ok_or_else(|| malformed(format!("{size} tokens; {MAX_VOCABULARY} at most can be")))
+        .ok_or_else(|| malformed(format!("{size} tokens; {MAX_VOCABULARY} at most can be")).at("model.vocab"))
 }
 
 fn place(slots: &mut [Option<Token>], id: &Json, text: &str, kind: TokenKind) -> Result<()> {
     let index = id.as_u64().and_then(|id| usize::try_from(id).ok());
     let slot = index
         .and_then(|id| slots.get_mut(id))
-        .ok_or_else(|| malformed(format!("`{text}` has the id {id}")))?;
+        .ok_or_else(|| malformed(format!("`{text}` has the id {id}")).at("model.vocab"))?;
+    check_length(text)?;
     if let Some(other) = slot {
-        return Err(malformed(format!("`{text}` and `{}` share the id {id}", other.text)));
+        return Err(malformed(format!("`{text}` and `{}` share the id {id}", other.text)).at("model.vocab"));
     }
     *slot = Some(Token { text: text.to_owned(), score: 0.0, kind });
     Ok(())
