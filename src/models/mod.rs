@@ -31,7 +31,7 @@ pub(crate) use bind::{Bound, bind_sound};
 pub use canonical::CanonicalTensor;
 pub(crate) use canonical::rows_of;
 pub use check::{CheckReport, Stage, StageStatus, check};
-pub use family::{Biases, FAMILIES, Family, Settings, family_of};
+pub use family::{Biases, FAMILIES, Family, Settings, family_of, unknown_family};
 pub use fields::{GgufFields, JsonFields};
 pub use names::Naming;
 pub use scaling::{Llama3, RopeScaling};

@@ -184,7 +184,7 @@ impl Subject for Loaded {
 }
 
 /// Every hyperparameter by name. Floats are written so that different ones read differently.
-fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
+pub fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
     let ModelConfig {
         family,
         hidden_size,

@@ -10,7 +10,7 @@ mod health;
 mod loaded;
 mod running;
 
-pub use loaded::{Opened, Place, Role, open};
+pub use loaded::{Opened, Place, Role, hyperparameters, open};
 
 use crate::record::Unable;
 use crate::tensor::{DType, Shape};
