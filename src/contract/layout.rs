@@ -122,6 +122,11 @@ impl Layout {
         self.tensors.iter().find(|t| t.name == pattern)
     }
 
+    /// Whether problems of the tensor of that canonical pattern are told first.
+    pub fn is_critical(&self, pattern: &str) -> bool {
+        self.tensor(pattern).is_some_and(|t| t.critical)
+    }
+
     /// What the values of `role` keep to.
     pub fn limits(&self, role: Role) -> &Limits {
         // `check` refuses a law that leaves a role out.

@@ -126,7 +126,7 @@ mod tests {
         #[test]
         fn a_piece_decodes_as_the_whole_does(offset in 0usize..200, limit in 1usize..400) {
             let values: Vec<f32> = (0..256).map(|i| (i as f32 - 100.0) / 7.0).collect();
-            for dtype in [DType::F32, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q6_K, DType::AprQ4, DType::AprQ8] {
+            for dtype in [DType::F32, DType::BF16, DType::Q8_0, DType::Q4_0, DType::AprQ4, DType::AprQ8] {
                 let t = tensor("x", dtype, [256].into(), &values);
                 if offset >= t.tensor.bytes.len() {
                     continue;

@@ -161,13 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn containers_of_one_model_are_equivalent_and_half_precision_only_within_a_tolerance() {
+    fn containers_of_one_model_are_equivalent_and_a_rounded_one_only_within_a_tolerance() {
         let tiny = Tiny::new("llama");
         let exact = judge(&tiny.hf(DType::F32), &tiny.gguf(DType::F32), 0.0);
         assert!(exact.is_equivalent && exact.max_diff == 0.0 && exact.tensors_compared > 10, "{exact:?}");
-        let rounded = judge(&tiny.hf(DType::F32), &tiny.hf(DType::F16), 0.0);
+        let rounded = judge(&tiny.hf(DType::F32), &tiny.hf(DType::Q8_0), 0.0);
         assert!(!rounded.is_equivalent && rounded.failed_tensors > 0 && rounded.mean_diff > 0.0);
-        assert!(judge(&tiny.hf(DType::F32), &tiny.hf(DType::F16), rounded.max_diff).is_equivalent);
+        assert!(judge(&tiny.hf(DType::F32), &tiny.hf(DType::Q8_0), rounded.max_diff).is_equivalent);
     }
 
     #[test]
