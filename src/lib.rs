@@ -24,6 +24,7 @@ pub mod convert;
 pub mod models;
 // L4
 pub mod infer;
+pub mod inspect;
 // L5
 pub mod subject;
 // L6

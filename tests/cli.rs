@@ -192,6 +192,227 @@ fn the_contracts_own_commands_run() {
     assert!(tensors["tensors"][0]["std"].as_f64().expect("a number") > 0.0);
 }
 
+/// A conversion of a tiny model in `folder`.
+fn converted(folder: &Path, slug: &str, name: &str, more: &[&str]) -> PathBuf {
+    let path = folder.join(name);
+    let model = tiny(slug);
+    let mut arguments = vec!["convert", shown(&model), shown(&path)];
+    arguments.extend(more);
+    let made = runner(&arguments);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    path
+}
+
+/// Runs, requires this exit code, and parses stdout.
+fn json_with_code(expected: i32, arguments: &[&str]) -> Json {
+    let output = runner(arguments);
+    assert_eq!(code(&output), expected, "{arguments:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).expect("stdout is one JSON value")
+}
+
+#[test]
+fn diff_tells_an_encoding_from_a_difference_of_the_model() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let original = tiny("tiny-llama");
+    let int8 = converted(folder.path(), "tiny-llama", "int8.apr", &["--quantize", "int8"]);
+    let same = json(&["diff", shown(&original), shown(&original), "--json"]);
+    assert_eq!((&same["identical"], &same["difference_count"]), (&Json::from(true), &Json::from(0)));
+    let encoded = json_with_code(1, &["diff", shown(&original), shown(&int8), "--json"]);
+    assert_eq!(encoded["structural_diffs"], 0);
+    assert!(encoded["category_counts"]["quantization"].as_u64().expect("a count") > 20);
+    let differences = encoded["differences"].as_array().expect("a list");
+    let data = differences.iter().find(|d| d["type"] == "data").expect("values are rounded");
+    assert!(data["sqnr_db"].as_f64().expect("finite") > 30.0 && data["first_index"].is_u64(), "{data}");
+    json(&["diff", shown(&original), shown(&int8), "--encoding-may-differ", "--json"]);
+    let other = json_with_code(
+        1,
+        &[
+            "diff",
+            shown(&original),
+            shown(&tiny("tiny-qwen2")),
+            "--encoding-may-differ",
+            "--limit",
+            "3",
+            "--json",
+        ],
+    );
+    assert!(other["structural_diffs"].as_u64().expect("a count") > 3);
+    assert_eq!(other["differences"].as_array().expect("a list").len(), 3);
+}
+
+#[test]
+fn a_chain_ends_where_it_began_and_all_containers_have_one_fingerprint() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for slug in ["tiny-llama", "tiny-qwen2", "tiny-gpt2"] {
+        let model = tiny(slug);
+        let made = json(&["rosetta", "chain", shown(&model), "--formats", "apr,gguf,apr", "--json"]);
+        assert_eq!(made["success"], true, "{slug}");
+        assert_eq!(made["total_steps"], 3);
+        assert_eq!(made["verification"]["max_diff"], 0.0);
+        // Quantised once, the blocks are the same in both containers.
+        let int8 = converted(folder.path(), slug, &format!("{slug}.apr"), &["--quantize", "int8"]);
+        let gguf = folder.path().join(format!("{slug}.gguf"));
+        let verified = json(&["rosetta", "convert", shown(&int8), shown(&gguf), "--verify", "--json"]);
+        assert_eq!(verified["verification"]["is_equivalent"], true);
+        assert_eq!(verified["target"]["format"], "gguf");
+        let prints = |path: &Path| json(&["rosetta", "fingerprint", shown(path), "--json"]);
+        let (a, b) = (prints(&int8), prints(&gguf));
+        assert_eq!(a["model_checksum"], b["model_checksum"], "{slug}");
+        for (x, y) in a["fingerprints"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .zip(b["fingerprints"].as_array().expect("a list"))
+        {
+            assert_eq!(x["blocks_checksum"], y["blocks_checksum"], "{slug} {}", x["name"]);
+        }
+        let both = json(&["rosetta", "fingerprint", shown(&int8), shown(&gguf), "--json"]);
+        assert_eq!((&both["passed"], &both["anomalies"]), (&Json::from(true), &Json::from(0)));
+        let off = json_with_code(1, &["rosetta", "fingerprint", shown(&model), shown(&int8), "--json"]);
+        assert!(off["anomalies"].as_u64().expect("a count") > 10);
+        let rounded = json_with_code(1, &["rosetta", "verify", shown(&model), shown(&int8), "--json"]);
+        assert_eq!(rounded["is_equivalent"], false);
+        assert!(rounded["failed_tensors"].as_u64().expect("a count") > 10);
+    }
+    let none = runner(&["rosetta", "fingerprint", shown(&tiny("tiny-gpt2")), "--filter", "nothing*"]);
+    assert_eq!(code(&none), 2, "nothing compared is no success: {}", stderr(&none));
+    let inspect = json(&["rosetta", "inspect", shown(&tiny("tiny-gpt2")), "--json"]);
+    assert_eq!((&inspect["format"], &inspect["architecture"]), (&"safetensors".into(), &"gpt2".into()));
+    assert!(inspect["total_params"].as_u64().expect("a count") > 900_000);
+}
+
+#[test]
+fn tree_hex_and_lint_show_what_is_in_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let gguf = converted(folder.path(), "tiny-llama", "model.gguf", &["--quantize", "int8"]);
+    let tree = json(&["tree", shown(&gguf), "--json"]);
+    assert_eq!((&tree["num_layers"], &tree["architecture"]), (&Json::from(4), &"llama".into()));
+    let sizes = tree["children"].as_array().expect("groups").iter().map(|c| c["total_size"].as_u64());
+    assert_eq!(sizes.sum::<Option<u64>>(), tree["total_size"].as_u64());
+    let wrong = runner(&["tree", shown(&gguf), "--filter", "nothing*"]);
+    assert_eq!(code(&wrong), 2, "{}", stderr(&wrong));
+
+    let head = json(&["hex", shown(&gguf), "--limit", "20", "--json"]);
+    assert_eq!(head["rows"][0]["ascii"].as_str().map(|a| &a[..4]), Some("GGUF"));
+    let tensor = json(&["hex", shown(&gguf), "--tensor", "0.q_proj.weight", "--json"]);
+    assert_eq!((&tensor[0]["name"], &tensor[0]["dtype"]), (&"blk.0.attn_q.weight".into(), &"Q8_0".into()));
+    assert_eq!(tensor[0]["sample_values"].as_array().expect("values").len(), 64, "two blocks");
+    assert!(tensor[0]["std"].as_f64().expect("a number") > 0.0);
+    // The rows are the file's own bytes.
+    let offset = tensor[0]["file_offset"].as_u64().expect("an offset").to_string();
+    let raw = json(&["hex", shown(&gguf), "--offset", &offset, "--json"]);
+    assert_eq!(raw["rows"], tensor[0]["rows"]);
+    let behind = runner(&["hex", shown(&gguf), "--offset", "0xffffffffff"]);
+    assert_eq!(code(&behind), 2, "{}", stderr(&behind));
+
+    let lint = json(&["lint", shown(&gguf), "--json"]);
+    assert_eq!((&lint["passed"], &lint["error_count"]), (&Json::from(true), &Json::from(0)));
+    assert_eq!(lint["issues"][0]["id"], "license-missing");
+    json_with_code(1, &["lint", shown(&gguf), "--fail-level", "warn", "--json"]);
+    assert!(json(&["lint", "--rules", "--json"]).as_array().expect("rules").len() >= 12);
+}
+
+#[test]
+fn a_canary_sings_for_its_model_and_for_no_other() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = tiny("tiny-llama");
+    let file = folder.path().join("canary.json");
+    let made = runner(&[
+        "canary",
+        "create",
+        shown(&model),
+        "-p",
+        "The capital of France is",
+        "-p",
+        "Hello",
+        "-n",
+        "8",
+        "-o",
+        shown(&file),
+    ]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let frozen: Json = serde_json::from_slice(&fs::read(&file).expect("written")).expect("JSON");
+    assert_eq!(frozen["prompts"][0]["log_probs"].as_array().expect("numbers").len(), 8);
+    assert_eq!(frozen["provenance"]["architecture"], "llama");
+    let check = |path: &Path, expected: i32, more: &[&str]| {
+        let mut arguments = vec!["canary", "check", shown(path), "--canary", shown(&file), "--json"];
+        arguments.extend(more);
+        json_with_code(expected, &arguments)
+    };
+    let same = check(&model, 0, &["--tolerance", "0"]);
+    assert_eq!((&same["passed"], &same["weights_unchanged"]), (&Json::from(true), &Json::from(true)));
+    let gguf = converted(folder.path(), "tiny-llama", "model.gguf", &[]);
+    assert_eq!(
+        check(&gguf, 0, &["--tolerance", "0"])["weights_unchanged"],
+        true,
+        "the same values elsewhere"
+    );
+    let int4 = converted(folder.path(), "tiny-llama", "int4.apr", &["--quantize", "int4"]);
+    assert_eq!(check(&int4, 1, &[])["weights_unchanged"], false);
+    fs::write(&file, "{}").expect("writable");
+    let broken = runner(&["canary", "check", shown(&model), "--canary", shown(&file)]);
+    assert_eq!(code(&broken), 1);
+    assert!(stderr(&broken).contains("canary create"), "{}", stderr(&broken));
+}
+
+/// A GGUF of tiny-llama whose first key projection was permuted as if it had as many heads as the queries.
+fn permuted_by_queries(folder: &Path) -> PathBuf {
+    let path = converted(folder, "tiny-llama", "permuted.gguf", &["--quantize", "f32"]);
+    let found = json(&["hex", shown(&path), "--tensor", "blk.0.attn_k.weight", "--json"]);
+    let number = |value: &Json| value.as_u64().expect("a number") as usize;
+    let (at, rows, columns) =
+        (number(&found[0]["file_offset"]), number(&found[0]["dims"][0]), number(&found[0]["dims"][1]));
+    let mut bytes = fs::read(&path).expect("readable");
+    let width = 4 * columns;
+    // The file holds pairs of 2 heads of 32 rows. Back to halves, then into pairs of 4 heads of 16.
+    let interleaved = |row: usize, head: usize| {
+        let (h, within) = (row / head, row % head);
+        h * head + 2 * (within % (head / 2)) + within / (head / 2)
+    };
+    let original = bytes[at..at + rows * width].to_vec();
+    for row in 0..rows {
+        let (from, to) = (interleaved(row, 32) * width, at + interleaved(row, 16) * width);
+        bytes[to..to + width].copy_from_slice(&original[from..from + width]);
+    }
+    fs::write(&path, bytes).expect("writable");
+    path
+}
+
+#[test]
+fn check_names_every_problem_with_its_likely_cause() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let original = tiny("tiny-llama");
+    let sound = json(&["check", shown(&original), "--json"]);
+    assert_eq!((&sound["passed"], &sound["total"]), (&Json::from(10), &Json::from(10)));
+    let gpt2 = json(&["check", shown(&tiny("tiny-gpt2")), "--json"]);
+    assert_eq!(gpt2["passed"], 10, "a family without a gate has a sound feed-forward");
+
+    // Names and shapes are right, so only the original shows what happened.
+    let permuted = permuted_by_queries(folder.path());
+    assert_eq!(json(&["check", shown(&permuted), "--json"])["all_passed"], true);
+    let told = json_with_code(1, &["check", shown(&permuted), "--against", shown(&original), "--json"]);
+    let differences = told["differences"].as_array().expect("a list");
+    assert_eq!(differences.len(), 1, "{told}");
+    assert_eq!(differences[0]["field"], "0.k_proj.weight");
+    assert_eq!(differences[0]["cause"], "K permuted with n_heads (4) instead of n_kv_heads (2)");
+
+    // Sizes in the index are exchanged: the shape is wrong in the file itself.
+    let gguf = converted(folder.path(), "tiny-llama", "turned.gguf", &[]);
+    let mut bytes = fs::read(&gguf).expect("readable");
+    let name = b"blk.1.ffn_up.weight";
+    let at = bytes.windows(name.len()).position(|w| w == name).expect("in the index") + name.len() + 4;
+    let (first, second) = (bytes[at..at + 8].to_vec(), bytes[at + 8..at + 16].to_vec());
+    bytes[at..at + 8].copy_from_slice(&second);
+    bytes[at + 8..at + 16].copy_from_slice(&first);
+    fs::write(&gguf, bytes).expect("writable");
+    let told = json_with_code(1, &["check", shown(&gguf), "--json"]);
+    let problem = &told["problems"][0];
+    assert_eq!(problem["tensor"], "blk.1.ffn_up.weight");
+    assert_eq!((&problem["expected"], &problem["found"]), (&"[352, 128]".into(), &"[128, 352]".into()));
+    assert_eq!(problem["cause"], "saved transposed");
+    assert_eq!(told["passed"], 9);
+}
+
 #[test]
 fn what_cannot_be_opened_is_one_clear_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -199,7 +420,7 @@ fn what_cannot_be_opened_is_one_clear_error() {
     fs::write(&garbage, b"these are no model weights").expect("writable");
     let missing = folder.path().join("missing.gguf");
     for (path, expected) in [(&garbage, 1), (&missing, 3)] {
-        for verb in ["inspect", "tensors", "check"] {
+        for verb in ["inspect", "tensors", "check", "tree", "hex", "lint"] {
             let output = runner(&[verb, shown(path)]);
             assert_eq!(code(&output), expected, "{verb}: {}", stderr(&output));
             let message = stderr(&output);

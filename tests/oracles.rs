@@ -131,6 +131,28 @@ fn tiny_gpt2() {
 }
 
 #[test]
+fn tiny_qwen3() {
+    judge_tiny("tiny-qwen3");
+}
+
+#[test]
+fn tiny_gemma3() {
+    judge_tiny("tiny-gemma3");
+}
+
+#[test]
+fn tiny_mistral() {
+    judge_tiny("tiny-mistral");
+}
+
+#[test]
+fn tiny_llama3() {
+    judge_tiny("tiny-llama3");
+}
+
+#[test]
+
+#[test]
 fn smollm2() {
     judge_real("smollm2-135m-instruct", "smollm2-135m-instruct-q4_1.gguf");
 }
@@ -138,4 +160,9 @@ fn smollm2() {
 #[test]
 fn qwen2_5_coder() {
     judge_real("qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf");
+}
+
+#[test]
+fn gemma3() {
+    judge_real("gemma3-270m", "gemma-3-270m-q4_k_m.gguf");
 }

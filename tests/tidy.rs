@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("convert", 3),
     ("engine", 3),
     ("infer", 4),
+    ("inspect", 4),
     ("subject", 5),
     ("gates", 6),
     ("runner", 7),

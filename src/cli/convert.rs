@@ -15,9 +15,9 @@ use std::sync::Arc;
 #[derive(clap::Args)]
 pub struct Args {
     /// HF model folder, GGUF or APR file.
-    source: PathBuf,
+    pub source: PathBuf,
     /// File ending in .apr or .gguf, or a folder for Hugging Face format.
-    target: PathBuf,
+    pub target: PathBuf,
     /// Format of the target, where its name does not tell.
     #[arg(long, value_name = "FORMAT")]
     to: Option<Target>,
@@ -42,7 +42,7 @@ pub struct Args {
     allow_lossy: bool,
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -72,6 +72,17 @@ fn encodings() -> impl TypedValueParser<Value = Quantize> {
 
 /// Converts.
 pub fn execute(args: &Args) -> Result<u8> {
+    let report = run(args)?;
+    if args.json {
+        super::print_json(&report)?;
+    } else {
+        super::print_text(&text(&report))?;
+    }
+    Ok(0)
+}
+
+/// Converts and says what was done.
+pub fn run(args: &Args) -> Result<ConvertReport> {
     let importance = match &args.imatrix {
         None => None,
         Some(path) => Some((path.display().to_string(), Arc::new(imatrix::open(path)?))),
@@ -91,16 +102,11 @@ pub fn execute(args: &Args) -> Result<u8> {
         allow_lossy: args.allow_lossy,
         to: Some(target_format(args)?),
     };
-    let report = convert::convert(&args.source, &args.target, &options)?;
-    if args.json {
-        super::print_json(&report)?;
-    } else {
-        super::print_text(&text(&report))?;
-    }
-    Ok(0)
+    convert::convert(&args.source, &args.target, &options)
 }
 
-fn text(report: &ConvertReport) -> String {
+/// The report for a person.
+pub fn text(report: &ConvertReport) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     for tensor in &report.tensors {

@@ -1,6 +1,7 @@
 //! `inspect MODEL`: what a file says of itself, before anything is judged.
 
-use crate::formats::{self, Checkpoint, Container, GgufArray, GgufValue};
+use crate::formats::{self, Checkpoint, Container};
+use crate::inspect;
 use crate::models::{self, ModelConfig};
 use crate::{Error, Result};
 use serde::Serialize;
@@ -87,7 +88,7 @@ fn describe(args: &Args, checkpoint: &Checkpoint) -> Result<Output> {
         hidden_size: config.as_ref().map(|c| c.hidden_size),
         vocab_size: config.as_ref().map(|c| c.vocab_size),
         flags: flags(&checkpoint.container),
-        metadata: metadata(&checkpoint.container, args.full),
+        metadata: shown_metadata(&checkpoint.container, args.full),
     })
 }
 
@@ -115,66 +116,12 @@ fn flags(container: &Container) -> Option<Json> {
     }))
 }
 
-fn metadata(container: &Container, full: bool) -> Map<String, Json> {
-    let mut all: Map<String, Json> = match container {
-        Container::Hf(folder) => folder.config.clone(),
-        Container::Gguf(header) => {
-            header.metadata.iter().map(|(k, v)| (k.clone(), value_to_json(v))).collect()
-        }
-        Container::Apr(header) => header.metadata.clone(),
-    };
+fn shown_metadata(container: &Container, full: bool) -> Map<String, Json> {
+    let mut all = inspect::metadata(container);
     if !full {
-        all.values_mut().for_each(shorten);
+        all.values_mut().for_each(inspect::shorten);
     }
     all
-}
-
-/// A vocabulary of a hundred thousand tokens tells a reader nothing: its length and its beginning do.
-fn shorten(value: &mut Json) {
-    const SHOWN: usize = 8;
-    if let Json::Array(items) = value
-        && items.len() > SHOWN
-    {
-        let rest = items.len() - SHOWN;
-        items.truncate(SHOWN);
-        items.push(json!(format!("… {rest} more")));
-    }
-}
-
-fn value_to_json(value: &GgufValue) -> Json {
-    match value {
-        GgufValue::U8(v) => json!(v),
-        GgufValue::I8(v) => json!(v),
-        GgufValue::U16(v) => json!(v),
-        GgufValue::I16(v) => json!(v),
-        GgufValue::U32(v) => json!(v),
-        GgufValue::I32(v) => json!(v),
-        GgufValue::F32(v) => json!(v),
-        GgufValue::Bool(v) => json!(v),
-        GgufValue::String(v) => json!(v),
-        GgufValue::U64(v) => json!(v),
-        GgufValue::I64(v) => json!(v),
-        GgufValue::F64(v) => json!(v),
-        GgufValue::Array(items) => array_to_json(items),
-    }
-}
-
-fn array_to_json(array: &GgufArray) -> Json {
-    match array {
-        GgufArray::U8(v) => json!(v),
-        GgufArray::I8(v) => json!(v),
-        GgufArray::U16(v) => json!(v),
-        GgufArray::I16(v) => json!(v),
-        GgufArray::U32(v) => json!(v),
-        GgufArray::I32(v) => json!(v),
-        GgufArray::F32(v) => json!(v),
-        GgufArray::Bool(v) => json!(v),
-        GgufArray::String(v) => json!(v),
-        GgufArray::U64(v) => json!(v),
-        GgufArray::I64(v) => json!(v),
-        GgufArray::F64(v) => json!(v),
-        GgufArray::Array(v) => Json::Array(v.iter().map(array_to_json).collect()),
-    }
 }
 
 fn text(output: &Output) -> String {

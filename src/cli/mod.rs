@@ -2,15 +2,20 @@
 //!
 //! Results go to stdout, everything else to stderr. `apr-qa-runner PLAYBOOK` is `run PLAYBOOK`.
 
+mod canary;
 mod check;
 mod completions;
 mod convert;
+mod diff;
 mod explain;
 mod generate;
+mod hex;
 mod imatrix;
 mod inspect;
+mod lint;
 mod list;
 mod model;
+mod pair;
 mod perplexity;
 mod playbook_file;
 mod rosetta;
@@ -18,6 +23,7 @@ pub mod run;
 mod schema;
 mod tensors;
 mod tokenize;
+mod tree;
 mod validate;
 
 use crate::{Error, Kind};
@@ -73,6 +79,17 @@ enum Command {
     Tensors(tensors::Args),
     /// Judge a model against its family contract: every problem at once.
     Check(check::Args),
+    /// Show the tensors as a tree of layers with their sizes.
+    Tree(tree::Args),
+    /// Show the bytes of a file or a tensor, and what they decode to.
+    Hex(hex::Args),
+    /// Look for what readers stumble over though nothing is broken.
+    Lint(lint::Args),
+    /// Compare two models: settings, metadata, and every tensor by its canonical name.
+    Diff(diff::Args),
+    /// Freeze what a model says, and hold it against the model later.
+    #[command(subcommand)]
+    Canary(canary::Command),
     /// Generate text.
     Generate(generate::Args),
     /// Turn text into token ids, or ids into text.
@@ -100,6 +117,11 @@ impl Command {
             Command::Inspect(args) => inspect::execute(&args),
             Command::Tensors(args) => tensors::execute(&args),
             Command::Check(args) => check::execute(&args),
+            Command::Tree(args) => tree::execute(&args),
+            Command::Hex(args) => hex::execute(&args),
+            Command::Lint(args) => lint::execute(&args),
+            Command::Diff(args) => diff::execute(&args),
+            Command::Canary(command) => canary::execute(&command),
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),
             Command::Perplexity(args) => perplexity::execute(&args),

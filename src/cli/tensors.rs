@@ -113,7 +113,7 @@ fn row(named: &NamedTensor, stats: bool) -> Result<Row> {
 }
 
 /// A glob over tensor names as an anchored regular expression.
-fn glob(pattern: &str) -> Result<Regex> {
+pub fn glob(pattern: &str) -> Result<Regex> {
     let escaped = regex::escape(pattern).replace(r"\*", ".*").replace(r"\?", ".");
     Regex::new(&format!("^{escaped}$")).map_err(|e| Error::new(Kind::Usage, "--filter", e.to_string()))
 }

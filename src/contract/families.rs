@@ -110,6 +110,12 @@ pub enum Role {
     Bias,
 }
 
+impl Role {
+    /// Every role.
+    pub const ALL: &'static [Role] =
+        &[Role::Embedding, Role::Positions, Role::Head, Role::Linear, Role::Norm, Role::Bias];
+}
+
 /// When a tensor exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]

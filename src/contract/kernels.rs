@@ -15,10 +15,13 @@ macro_rules! kernels {
 
 kernels!(
     "attention",
+    "dequantize",
     "embedding",
     "gelu",
+    "kv_cache",
     "layer_norm",
     "matmul",
+    "residual",
     "rms_norm",
     "rope",
     "sampling",
@@ -35,6 +38,8 @@ pub struct Kernel {
     pub name: String,
     /// Of the text.
     pub version: String,
+    /// The operations of the engine's `Backend` that obey it; none for what runs outside a backend.
+    pub operations: Vec<String>,
     /// Papers and implementations that the equations come from.
     pub references: Vec<String>,
     /// What is computed.
@@ -181,6 +186,35 @@ mod tests {
                 assert!(ids.insert(test.id.clone()), "{} stands twice", test.id);
             }
         }
+    }
+
+    /// A backend cannot gain an operation without a law for it, and no law speaks of one that does not exist.
+    #[test]
+    fn every_operation_of_a_backend_has_its_contract() {
+        let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine/mod.rs");
+        let text = std::fs::read_to_string(engine).expect("the engine's own file");
+        let after = text.split_once("pub trait Backend").expect("the trait stands there").1;
+        let body = after.split_once("\n}\n").expect("it ends").0;
+        let name = |line: &str| {
+            let rest = line.trim().strip_prefix("fn ")?;
+            Some(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
+        };
+        let operations: BTreeSet<String> = body.lines().filter_map(name).collect();
+        assert!(operations.len() > 12, "{operations:?}");
+        // What moves data and computes nothing.
+        let plumbing = ["name", "vector", "buffer", "upload", "download", "cache"];
+        let mut lawful = BTreeSet::new();
+        for kernel in Kernel::names() {
+            lawful.extend(Kernel::load(kernel).expect("valid").operations);
+        }
+        let lawless: Vec<_> =
+            operations.iter().filter(|o| !plumbing.contains(&o.as_str()) && !lawful.contains(*o)).collect();
+        assert!(
+            lawless.is_empty(),
+            "no contract in contracts/kernels names {lawless:?} among its operations"
+        );
+        let unknown: Vec<_> = lawful.difference(&operations).collect();
+        assert!(unknown.is_empty(), "no backend has {unknown:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod extension;
 pub mod families;
 mod format;
 pub mod kernels;
+pub mod layout;
 
 pub use extension::{EncodingLaw, Extension, Scope};
 pub use format::{AprFormat, Invariant};

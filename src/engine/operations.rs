@@ -254,3 +254,47 @@ fn embedding_follows_its_contract() {
         judge("embedding", &expected, &run(&cpu, &table, &positions), "four tokens");
     }
 }
+
+#[test]
+fn the_residual_follows_its_contract() {
+    fn run<B: Backend>(b: &B, width: usize, x: &[f32], residual: &[f32]) -> Vec<f32> {
+        let mut stream = b.upload(width, residual);
+        b.scale(1.0 / 3.0, &mut stream);
+        b.add(&b.upload(width, x), &mut stream);
+        b.download(&stream)
+    }
+    let mut random = Random(7);
+    for (n, _, columns) in SIZES {
+        let width = columns + 5;
+        let (x, residual) = (values(&mut random, n * width, 1.0), values(&mut random, n * width, 1.0));
+        let expected: Vec<f32> = x.iter().zip(&residual).map(|(x, r)| r * (1.0 / 3.0) + x).collect();
+        judge("residual", &expected, &run(&Reference, width, &x, &residual), "the reference");
+        for cpu in backends() {
+            judge("residual", &expected, &run(&cpu, width, &x, &residual), &format!("{n} x {width}"));
+        }
+    }
+}
+
+#[test]
+fn the_norm_of_heads_is_the_norm_of_each_head() {
+    fn run<B: Backend>(b: &B, rows: usize, head_dim: usize, w: &[f32], x: &[f32]) -> [Vec<f32>; 2] {
+        let rule = NormRule { kind: NormKind::Rms, eps: 1e-6 };
+        let norm = Norm { rule, weight: b.vector(w.to_vec()), bias: None };
+        let mut heads = b.upload(x.len() / rows, x);
+        b.norm_heads(&norm, head_dim, &mut heads);
+        let mut each = b.buffer(head_dim);
+        b.norm(&norm, &b.upload(head_dim, x), &mut each);
+        [b.download(&heads), b.download(&each)]
+    }
+    let mut random = Random(8);
+    for (rows, heads, head_dim) in [(1, 2, 64), (3, 4, 16), (5, 3, 40)] {
+        let w = values(&mut random, head_dim, 1.0);
+        let x = values(&mut random, rows * heads * head_dim, 2.0);
+        for cpu in backends() {
+            let [found, expected] = run(&cpu, rows, head_dim, &w, &x);
+            assert_eq!(found, expected, "{rows} x {heads} x {head_dim}");
+        }
+        let [found, expected] = run(&Reference, rows, head_dim, &w, &x);
+        judge("rms_norm", &expected, &found, "the reference");
+    }
+}

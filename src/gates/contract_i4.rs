@@ -4,10 +4,11 @@ use super::evidence::{Bound, holds, number};
 use super::trial::usage;
 use super::{Evidence, Gate, Trial};
 use crate::contract::{EncodingLaw, Scope, Tolerance};
+use crate::inspect::cause::{Heads, likely_cause};
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, LimitOp, Unable};
 use crate::stats::{Noise, Statistics};
-use crate::subject::{Answer, TensorFacts};
+use crate::subject::{Answer, Subject, TensorFacts};
 use crate::tensor::DType;
 
 /// Mean and standard deviation within the contract's tolerance; minimum and maximum within the larger of it and the
@@ -40,6 +41,7 @@ impl Gate for ContractI4 {
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
         let original = trial.reference()?;
         let (theirs, ours) = (original.tensors()?, trial.subject.tensors()?);
+        let heads = heads_of(trial.subject);
         let mut worst = Worst::default();
         let mut found: Vec<(f64, String, String)> = Vec::new();
         for tensor in ours.iter() {
@@ -48,7 +50,12 @@ impl Gate for ContractI4 {
             };
             let dtype = encoding_of(trial, other, tensor)?;
             let (before, after) = (original.values(&other.name)?, trial.subject.values(&tensor.name)?);
-            let checked = check(trial, tensor, dtype, &before, &after)?;
+            let mut checked = check(trial, tensor, dtype, &before, &after)?;
+            if !checked.wrong.is_empty()
+                && let Some(cause) = likely_cause(&tensor.name, &tensor.shape, heads, &before, &after)
+            {
+                checked.wrong.push((f64::INFINITY, format!("likely cause: {cause}")));
+            }
             worst.take(&checked);
             found.extend(
                 checked.wrong.into_iter().map(|(how_bad, what)| (how_bad, tensor.name.clone(), what)),
@@ -63,6 +70,13 @@ impl Gate for ContractI4 {
         }
         evidence.judge()
     }
+}
+
+/// Heads as the file gives them; none where it does not, which only leaves causes about heads unnamed.
+fn heads_of(subject: &dyn Subject) -> Option<Heads> {
+    let settings = subject.hyperparameters().ok()?;
+    let number = |name: &str| settings.get(name)?.parse().ok();
+    Some(Heads { queries: number("n_heads")?, keys: number("n_kv_heads")?, width: number("head_dim")? })
 }
 
 /// What one tensor came to. Shares are of what is allowed: 1 is the limit.

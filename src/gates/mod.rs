@@ -11,15 +11,21 @@ mod contract_i2;
 mod contract_i3;
 mod contract_i4;
 mod contract_i5;
+mod declared_config;
+mod decoder_stages;
 mod divergence;
 pub mod evidence;
 mod format_roundtrip;
 mod hard_strings;
+mod layer_tree;
+mod lint;
+mod live_values;
 mod oracle_logits;
 mod perplexity;
 mod perplexity_drift;
 mod quant_drift;
 mod runtime_parity;
+mod throughput;
 mod token_parity;
 pub mod trial;
 mod weights_check;
@@ -54,7 +60,12 @@ pub trait Gate: Sync {
 /// Every gate, in the order of a full qualification: files first, then numbers, then behaviour.
 pub const GATES: &[&dyn Gate] = &[
     &weights_check::WeightsCheck,
+    &declared_config::DeclaredConfig,
     &config_parity::ConfigParity,
+    &decoder_stages::DecoderStages,
+    &layer_tree::LayerTree,
+    &live_values::LiveValues,
+    &lint::Lint,
     &contract_i2::ContractI2,
     &contract_i3::ContractI3,
     &contract_i4::ContractI4,
@@ -68,6 +79,7 @@ pub const GATES: &[&dyn Gate] = &[
     &runtime_parity::RuntimeParity,
     &perplexity::Perplexity,
     &perplexity_drift::PerplexityDrift,
+    &throughput::Throughput,
 ];
 
 /// The gate of that id.

@@ -16,7 +16,7 @@ impl Gate for WeightsCheck {
     }
 
     fn claim(&self) -> &'static str {
-        "Every tensor that the family asks for is there in its shape, no other is, and every weight is a finite number."
+        "Every tensor that the family asks for is there in its shape, no other is, and every weight is a finite number like a trained one's."
     }
 
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
@@ -32,6 +32,11 @@ impl Gate for WeightsCheck {
             checked.tensors,
             Bound::zero("family contract"),
         );
+        if let Some(family) = &checked.unknown_family {
+            let what =
+                format!("no family answers to `{family}`: names and shapes were not judged, weights were");
+            evidence.tell(&what);
+        }
         evidence.judge()
     }
 }

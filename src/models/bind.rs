@@ -2,11 +2,13 @@
 //! every stored one is accounted for, and all that is wrong is told at once.
 
 use super::canonical::{CanonicalTensor, Place};
+use super::cause;
 use super::family::{Biases, Family, Settings, family_of};
 use super::fields::{GgufFields, JsonFields};
 use super::names::{Naming, Presence, Slot, generalize, naming_of, slots};
 use super::{ModelConfig, RowOrder};
 use crate::contract::families::{FamilyContract, Role, TensorRow, When};
+use crate::contract::layout::Layout;
 use crate::formats::{Checkpoint, Container, NamedTensor};
 use crate::quant;
 use crate::tensor::{Shape, Tensor};
@@ -34,6 +36,17 @@ pub struct Problem {
     pub index: Option<usize>,
     /// What is wrong.
     pub what: String,
+    /// What is due there, where that can be said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// What is there instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// The classic mistake that looks like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Whether nothing that the model says means anything before this is mended.
+    pub critical: bool,
     #[serde(skip)]
     pub(super) kind: Kind,
     /// Canonical pattern, for the stage it belongs to.
@@ -43,16 +56,36 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn of_model(kind: Kind, what: impl Into<String>) -> Self {
-        Problem { tensor: None, index: None, what: what.into(), kind, canonical: None }
+        Problem {
+            tensor: None,
+            index: None,
+            what: what.into(),
+            expected: None,
+            found: None,
+            cause: None,
+            critical: true,
+            kind,
+            canonical: None,
+        }
     }
 
     pub(super) fn of_tensor(name: impl Into<String>, canonical: Option<&TensorRow>, what: String) -> Self {
         let canonical = canonical.map(|row| row.name.clone());
-        Problem { tensor: Some(name.into()), index: None, what, kind: Kind::Contract, canonical }
+        let critical = canonical.as_ref().is_some_and(|name| Layout::builtin().is_critical(name));
+        let tensor = Some(name.into());
+        Problem { tensor, critical, canonical, ..Problem::of_model(Kind::Contract, what) }
+    }
+
+    /// What is wrong and what looks like that.
+    pub fn sentence(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}; likely cause: {cause}", self.what),
+            None => self.what.clone(),
+        }
     }
 
     pub(super) fn into_error(self, subject: &str) -> Error {
-        let error = Error::new(self.kind, subject, self.what);
+        let error = Error::new(self.kind, subject, self.sentence());
         match (self.tensor, self.index) {
             (Some(tensor), Some(index)) => error.at(format!("tensor `{tensor}`[{index}]")),
             (Some(tensor), None) => error.at(format!("tensor `{tensor}`")),
@@ -64,9 +97,9 @@ impl Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.tensor, self.index) {
-            (Some(tensor), Some(index)) => write!(f, "`{tensor}`[{index}]: {}", self.what),
-            (Some(tensor), None) => write!(f, "`{tensor}`: {}", self.what),
-            (None, _) => f.write_str(&self.what),
+            (Some(tensor), Some(index)) => write!(f, "`{tensor}`[{index}]: {}", self.sentence()),
+            (Some(tensor), None) => write!(f, "`{tensor}`: {}", self.sentence()),
+            (None, _) => f.write_str(&self.sentence()),
         }
     }
 }
@@ -119,6 +152,7 @@ pub(super) fn bind(checkpoint: &Checkpoint) -> Result<(Bound, Vec<Problem>)> {
         config.contradictions().into_iter().map(|what| Problem::of_model(Kind::Malformed, what)).collect();
     let tensors = bind_slots(&slots, &storage, checkpoint, &mut problems);
     account_for_rest(&slots, &storage, checkpoint, &config, &mut problems);
+    cause::explain(&mut problems, contract, &config, checkpoint);
     Ok((Bound { family, config, biases: presence.biases, tensors }, problems))
 }
 
@@ -132,6 +166,8 @@ struct Storage {
     unit_offset: bool,
     /// Rows marked `rope` are interleaved pairs of heads this wide.
     rope_pairs: Option<usize>,
+    /// The sizes that shapes follow from.
+    config: ModelConfig,
 }
 
 impl Storage {
@@ -152,7 +188,7 @@ impl Storage {
         };
         let unit_offset = matches!(checkpoint.container, Container::Hf(_));
         let rope_pairs = pairs.then_some(settings.config.head_dim);
-        Storage { contract, naming, conv1d, unit_offset, rope_pairs }
+        Storage { contract, naming, conv1d, unit_offset, rope_pairs, config: settings.config.clone() }
     }
 
     fn order(&self, row: &TensorRow) -> RowOrder {
@@ -237,6 +273,8 @@ fn bind_slots(
         rest = others;
         let Some(found) = checkpoint.get(&stored) else {
             let mut problem = Problem::of_tensor(&stored, Some(first.row), "is missing".to_owned());
+            problem.expected = Some(first.shape.to_string());
+            problem.found = Some("nothing".to_owned());
             if first.row.role == Role::Head {
                 problem.what = "is missing, and the config does not tie the head to the embedding".to_owned();
             }
@@ -281,14 +319,13 @@ fn misfit(found: &NamedTensor, fused: &[Slot], storage: &Storage) -> Option<Prob
     }
     let expected = Shape(expected);
     if *shape != expected {
-        let mut turned = expected.0.clone();
-        turned.reverse();
-        let hint = if shape.0 == turned { "; was it saved transposed?" } else { "" };
-        return Some(Problem::of_tensor(
-            &found.name,
-            Some(row),
-            format!("expected {expected}, found {shape}{hint}"),
-        ));
+        let what = format!("expected {expected}, found {shape}");
+        return Some(Problem {
+            cause: cause::of_shape(row, &expected, shape, &storage.config),
+            expected: Some(expected.to_string()),
+            found: Some(shape.to_string()),
+            ..Problem::of_tensor(&found.name, Some(row), what)
+        });
     }
     if !dtype.is_plain_float() && !dtype.is_quantized() {
         let what = format!("is {dtype}, which is no encoding of weights");
@@ -432,7 +469,7 @@ mod tests {
         });
         let text = refusal(&misshapen);
         assert!(text.contains(name) && text.contains("expected [96, 64], found [64, 96]"), "{text}");
-        assert!(text.contains("transposed?"), "{text}");
+        assert!(text.contains("saved transposed"), "{text}");
         let extra_layer = with_tensors(&sound, |tensors| {
             tensors.push(tensor("model.layers.2.input_layernorm.weight", DType::F32, [64].into(), &[1.; 64]));
         });

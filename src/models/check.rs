@@ -1,13 +1,19 @@
 //! Checking a checkpoint: everything that is wrong with it at once, sorted into the stages of a decoder.
-//! Names, shapes, settings, the tokenizer, and every single weight: finite, and not all zero.
+//! Names, shapes, settings, the tokenizer, and every single weight: finite, and like a trained one
+//! (`contracts/tensor-layout.yaml`). Nothing is inferred.
 
+use super::ModelConfig;
 use super::bind::{Problem, bind};
-use super::family::{Family, family_of};
-use super::scan::scan;
-use super::{ModelConfig, Position};
+use super::cause;
+use super::family::{Family, family_of, unknown_family};
+use super::names::generalize;
+use super::scan::{Scan, scan};
+use super::stages::{Facts, Findings, Stage, StageName};
 use crate::Kind;
-use crate::contract::families::{FamilyContract, Role};
-use crate::formats::{Checkpoint, NamedTensor};
+use crate::contract::families::{FamilyContract, Role, TensorRow};
+use crate::contract::layout::{LAYOUT_FILE, Layout};
+use crate::formats::{Checkpoint, FormatKind};
+use crate::tensor::Shape;
 use crate::tokenizer::{Tokenizer, TokenizerSpec};
 use serde::Serialize;
 
@@ -15,16 +21,25 @@ use serde::Serialize;
 /// all finite. Reads every weight once, in a fixed amount of memory.
 pub fn check(checkpoint: &Checkpoint) -> CheckReport {
     let mut findings = Findings::default();
-    let family = family_of(checkpoint).map_err(|e| findings.add(StageName::DataQuality, problem_of(&e))).ok();
+    let unknown = unknown_family(checkpoint);
+    let family = match &unknown {
+        Some(_) => None,
+        None => family_of(checkpoint).map_err(|e| findings.add(StageName::DataQuality, problem_of(&e))).ok(),
+    };
     let config = family.and_then(|family| check_structure(checkpoint, family, &mut findings));
     let weights = check_weights(checkpoint, family, &mut findings);
     let tokens = check_tokenizer(checkpoint, config.as_ref(), &mut findings);
-    let facts = Facts { config: config.as_ref(), weights, tokens, stored: checkpoint.tensors().len() };
-    let stages = StageName::ALL.iter().map(|stage| findings.stage(*stage, &facts)).collect();
+    let stages = findings.stages(&Facts { config: config.as_ref(), tokens });
+    let mut problems: Vec<Problem> = findings.0.into_iter().map(|(_, problem)| problem).collect();
+    // A stable sort: what is critical first, each group in the order found.
+    problems.sort_by_key(|problem| !problem.critical);
     CheckReport {
         family: family.map_or_else(|| "unknown".to_owned(), |f| f.id().to_owned()),
+        unknown_family: unknown,
+        weights,
+        tensors: checkpoint.tensors().len(),
         stages,
-        problems: findings.0.into_iter().map(|(_, problem)| problem).collect(),
+        problems,
     }
 }
 
@@ -33,179 +48,22 @@ pub fn check(checkpoint: &Checkpoint) -> CheckReport {
 pub struct CheckReport {
     /// Family id, or `unknown`.
     pub family: String,
-    /// The stages of a decoder, in order, and the data they rest on.
+    /// What the file calls its family, where no family answers to it: names, shapes and stages could not be judged.
+    pub unknown_family: Option<String>,
+    /// Weights looked at, each one of them.
+    pub weights: usize,
+    /// Tensors of the file.
+    pub tensors: usize,
+    /// The stages of a decoder, in order; an eleventh holds what belongs to none of them.
     pub stages: Vec<Stage>,
-    /// Every problem, in the order found.
+    /// Every problem: the critical ones first, then in the order found.
     pub problems: Vec<Problem>,
 }
 
-/// One stage and whether anything is wrong in it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Stage {
-    /// `Q/K/V Projection`; the stages of reference part B.
-    pub name: String,
-    /// `PASS` or `FAIL`.
-    pub status: StageStatus,
-    /// What was looked at, or the problems of this stage.
-    pub details: String,
-}
-
-/// Whether a stage is sound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum StageStatus {
-    /// Nothing is wrong.
-    Pass,
-    /// Something is.
-    Fail,
-}
-
 impl CheckReport {
-    /// Whether nothing is wrong.
+    /// Whether everything was judged and nothing is wrong.
     pub fn all_passed(&self) -> bool {
-        self.problems.is_empty()
-    }
-}
-
-/// The stages of reference part B.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StageName {
-    Tokenizer,
-    Embedding,
-    Positions,
-    Qkv,
-    Attention,
-    FeedForward,
-    Norms,
-    Head,
-    Probabilities,
-    Sampler,
-    DataQuality,
-}
-
-impl StageName {
-    const ALL: &'static [StageName] = &[
-        StageName::Tokenizer,
-        StageName::Embedding,
-        StageName::Positions,
-        StageName::Qkv,
-        StageName::Attention,
-        StageName::FeedForward,
-        StageName::Norms,
-        StageName::Head,
-        StageName::Probabilities,
-        StageName::Sampler,
-        StageName::DataQuality,
-    ];
-
-    fn title(self) -> &'static str {
-        match self {
-            StageName::Tokenizer => "Tokenizer",
-            StageName::Embedding => "Embedding",
-            StageName::Positions => "Positional Encoding",
-            StageName::Qkv => "Q/K/V Projection",
-            StageName::Attention => "Attention Scores",
-            StageName::FeedForward => "Feed-Forward (MLP)",
-            StageName::Norms => "Layer Norm",
-            StageName::Head => "LM Head",
-            StageName::Probabilities => "Logits \u{2192} Probs",
-            StageName::Sampler => "Sampler/Decode",
-            StageName::DataQuality => "Data Quality",
-        }
-    }
-
-    /// The stage that a canonical tensor takes part in.
-    fn of_tensor(canonical: Option<&str>) -> StageName {
-        let Some(name) = canonical else { return StageName::DataQuality };
-        let part = name.trim_start_matches("{n}.").split('.').next().unwrap_or(name);
-        match part {
-            "token_embd" => StageName::Embedding,
-            "position_embd" => StageName::Positions,
-            "q_proj" | "k_proj" | "v_proj" => StageName::Qkv,
-            "o_proj" => StageName::Attention,
-            "gate_proj" | "up_proj" | "down_proj" => StageName::FeedForward,
-            "attn_norm" | "ffn_norm" | "output_norm" => StageName::Norms,
-            "output" => StageName::Head,
-            _ => StageName::DataQuality,
-        }
-    }
-}
-
-/// What a passing stage can say about itself.
-struct Facts<'a> {
-    config: Option<&'a ModelConfig>,
-    /// Weights looked at.
-    weights: usize,
-    /// Tokens of the vocabulary.
-    tokens: Option<usize>,
-    stored: usize,
-}
-
-#[derive(Default)]
-struct Findings(Vec<(StageName, Problem)>);
-
-impl Findings {
-    fn add(&mut self, stage: StageName, problem: Problem) {
-        self.0.push((stage, problem));
-    }
-
-    fn stage(&self, name: StageName, facts: &Facts) -> Stage {
-        let problems: Vec<String> =
-            self.0.iter().filter(|(stage, _)| *stage == name).map(|(_, p)| p.to_string()).collect();
-        let (status, details) = match (problems.is_empty(), facts.config) {
-            (false, _) => (StageStatus::Fail, problems.join("; ")),
-            (true, Some(config)) => (StageStatus::Pass, facts.about(name, config)),
-            // Tokenizer and weights can be looked at without a config, the decoder's own stages cannot.
-            (true, None) => match name {
-                StageName::Tokenizer if facts.tokens.is_some() => {
-                    (StageStatus::Pass, format!("{} tokens", facts.tokens.unwrap_or(0)))
-                }
-                StageName::Tokenizer
-                | StageName::Embedding
-                | StageName::Positions
-                | StageName::Qkv
-                | StageName::Attention
-                | StageName::FeedForward
-                | StageName::Norms
-                | StageName::Head
-                | StageName::Probabilities
-                | StageName::Sampler
-                | StageName::DataQuality => {
-                    (StageStatus::Fail, "could not be checked: see the problems".to_owned())
-                }
-            },
-        };
-        Stage { name: name.title().to_owned(), status, details }
-    }
-}
-
-impl Facts<'_> {
-    fn about(&self, stage: StageName, c: &ModelConfig) -> String {
-        let layers = c.n_layers;
-        match stage {
-            StageName::Tokenizer => format!("{} tokens", self.tokens.unwrap_or(0)),
-            StageName::Embedding => format!("[{}, {}]", c.vocab_size, c.hidden_size),
-            StageName::Positions => match c.position {
-                Position::Rope { theta, dim } => format!("rotary, theta {theta}, width {dim}"),
-                Position::Learned => format!("learned, [{}, {}]", c.max_positions, c.hidden_size),
-            },
-            StageName::Qkv => {
-                format!("{} query and {} key-value heads in {layers} layers", c.n_heads, c.n_kv_heads)
-            }
-            StageName::Attention => format!("head width {}, scale {}", c.head_dim, c.attn_scale),
-            StageName::FeedForward => format!("width {} in {layers} layers", c.intermediate_size),
-            StageName::Norms => {
-                let per_layer = 2 + 2 * usize::from(c.qk_norm) + 2 * usize::from(c.post_norms);
-                format!("epsilon {} in {} norms", c.norm_eps, per_layer * layers + 1)
-            }
-            StageName::Head if c.tied_embeddings => "the embedding".to_owned(),
-            StageName::Head => format!("[{}, {}]", c.vocab_size, c.hidden_size),
-            StageName::Probabilities => format!("{} logits cover every token", c.vocab_size),
-            StageName::Sampler => "an end token inside the vocabulary, and every token decodes".to_owned(),
-            StageName::DataQuality => {
-                format!("{} weights in {} tensors are finite", self.weights, self.stored)
-            }
-        }
+        self.problems.is_empty() && self.unknown_family.is_none()
     }
 }
 
@@ -224,23 +82,12 @@ fn check_structure(
             for problem in problems {
                 let stage = match problem.tensor {
                     Some(_) => StageName::of_tensor(problem.canonical.as_deref()),
-                    None => stage_of_contradiction(&problem.what),
+                    None => StageName::of_contradiction(&problem.what),
                 };
                 findings.add(stage, problem);
             }
             Some(bound.config)
         }
-    }
-}
-
-/// A contradiction of the config names the setting it is about.
-fn stage_of_contradiction(what: &str) -> StageName {
-    if what.starts_with("norm epsilon") {
-        StageName::Norms
-    } else if what.starts_with("rope_theta") || what.starts_with("rotated width") {
-        StageName::Positions
-    } else {
-        StageName::Attention
     }
 }
 
@@ -258,37 +105,78 @@ fn check_weights(
             continue;
         }
         weights += tensor.shape.numel();
-        let problem = |index, what: String| Problem {
-            index,
-            kind: Kind::NonFinite,
-            ..Problem::of_tensor(&stored.name, None, what)
+        let row = contract.and_then(|contract| row_of(&stored.name, contract));
+        let mut say = |index: Option<usize>, what: String, expected: String, cause: Option<String>| {
+            let found = index.is_none().then(|| what.clone());
+            let problem = Problem {
+                index,
+                cause,
+                expected: Some(expected),
+                found,
+                kind: Kind::NonFinite,
+                ..Problem::of_tensor(&stored.name, row, what)
+            };
+            findings.add(StageName::of_tensor(row.map(|row| row.name.as_str())), problem);
         };
-        match scan(tensor) {
-            Err(error) => findings.add(StageName::DataQuality, problem(None, error.what)),
-            Ok(found) => match found.non_finite {
-                Some((index, value)) => {
-                    findings
-                        .add(StageName::DataQuality, problem(Some(index), format!("the weight is {value}")));
-                }
-                None if found.all_zero && must_not_vanish(stored, contract) => {
-                    findings.add(StageName::DataQuality, problem(None, "every weight is zero".to_owned()));
-                }
-                None => {}
-            },
+        let found = match scan(tensor) {
+            Ok(found) => found,
+            Err(error) => {
+                say(None, error.what, "a readable tensor".to_owned(), None);
+                continue;
+            }
+        };
+        if let Some((index, value)) = found.non_finite {
+            let cause = cause::of_non_finite(tensor, index, value);
+            say(Some(index), format!("the weight is {value}"), "a finite number".to_owned(), cause);
+        } else if row.is_some_and(|row| row.unit_offset) && checkpoint.kind() == FormatKind::HfFolder {
+            // What is stored there is the distance from 1, and no distance is a wrong one.
+        } else if let Some((what, expected)) = implausible(&stored.name, row, contract, &tensor.shape, &found)
+        {
+            let cause = "the values were lost on the way: a copy or a decoder that wrote nothing".to_owned();
+            say(None, what, expected, Some(cause));
         }
     }
     weights
 }
 
-/// A bias may be zero throughout; a matrix or a norm that is makes the layer vanish.
-fn must_not_vanish(stored: &NamedTensor, contract: Option<&FamilyContract>) -> bool {
-    let (pattern, _) = super::names::generalize(&stored.name);
-    let is_bias = |row: &crate::contract::families::TensorRow| {
-        let names = [&*row.name, &*row.hf, &*row.gguf, row.apr_hf()];
-        row.role == Role::Bias && names.iter().any(|name| name.ends_with(&pattern))
-    };
-    let ignored = |contract: &FamilyContract| contract.hf.ignored.iter().any(|name| name.ends_with(&pattern));
-    !contract.is_some_and(|c| c.tensors.iter().any(is_bias) || ignored(c))
+/// How a tensor's values break the limits of its role, and what is due. A tensor without a role (of an unknown
+/// family) may only not vanish, unless it is a bias; one that the family ignores may hold anything.
+fn implausible(
+    name: &str,
+    row: Option<&TensorRow>,
+    contract: Option<&FamilyContract>,
+    shape: &Shape,
+    found: &Scan,
+) -> Option<(String, String)> {
+    let (pattern, _) = generalize(name);
+    if contract.is_some_and(|c| c.hf.ignored.iter().any(|ignored| ignored.ends_with(&pattern))) {
+        return None;
+    }
+    let role = row.map(|row| row.role);
+    let may_vanish = role == Some(Role::Bias) || (role.is_none() && name.ends_with("bias"));
+    if found.all_zero && !may_vanish {
+        return Some(("every weight is zero".to_owned(), "weights".to_owned()));
+    }
+    let limits = Layout::builtin().limits(role?);
+    let share = found.zeros as f64 / shape.numel().max(1) as f64;
+    if let Some(most) = limits.zeros_below.filter(|most| share >= *most) {
+        let (is, due) = (100.0 * share, 100.0 * most);
+        let what = format!("{is:.1} % of the weights are zero");
+        return Some((what, format!("below {due} % zeros ({LAYOUT_FILE})")));
+    }
+    let norm = found.squares.sqrt();
+    let least = limits.l2_above.filter(|least| norm <= *least && shape.numel() > 0)?;
+    Some((format!("its Euclidean norm is {norm:.1e}"), format!("a norm above {least:e} ({LAYOUT_FILE})")))
+}
+
+/// The row of the family's table that a stored name belongs to, whatever its dialect.
+fn row_of<'a>(stored: &str, contract: &'a FamilyContract) -> Option<&'a TensorRow> {
+    let (pattern, _) = generalize(stored);
+    let prefix = contract.hf.optional_prefix.as_deref().unwrap_or("");
+    contract.tensors.iter().find(|row| {
+        let bare = row.hf.strip_prefix(prefix).unwrap_or(&row.hf);
+        [&*row.name, &*row.hf, &*row.gguf, row.apr_hf(), bare].contains(&pattern.as_str())
+    })
 }
 
 /// Reads the tokenizer, holds it against the embedding and decodes every token once. Returns its size.
@@ -342,6 +230,7 @@ fn problem_of(error: &crate::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::StageStatus;
     use super::super::fixture::{Tiny, tensor, with_tensors};
     use super::*;
     use crate::tensor::{Bytes, DType};
@@ -350,15 +239,17 @@ mod tests {
         report.stages.iter().filter(|s| s.status == StageStatus::Fail).map(|s| s.name.as_str()).collect()
     }
 
+    /// The fixture has no tokenizer, which is the one thing to be wrong with it; what rests on it is not judged.
+    const NO_TOKENIZER: [&str; 3] = ["Tokenizer", "Logits \u{2192} Probs", "Sampler/Decode"];
+
     #[test]
     fn the_stages_are_those_of_the_reference_and_a_sound_decoder_passes_its_own() {
         for family in super::super::FAMILIES {
             let report = check(&Tiny::new(family.id()).hf(DType::F32));
             assert_eq!(report.family, family.id());
-            assert_eq!(report.stages.len(), 11);
+            assert_eq!(report.stages.len(), 10);
             assert_eq!(report.stages[8].name, "Logits → Probs");
-            // The fixture has no tokenizer, which is the one thing to be wrong with it.
-            assert_eq!(failed(&report), ["Tokenizer"], "{report:?}");
+            assert_eq!(failed(&report), NO_TOKENIZER, "{report:?}");
         }
     }
 
@@ -387,7 +278,18 @@ mod tests {
         assert_eq!(told("model.norm.weight").index, Some(7));
         assert_eq!(told("model.layers.0.mlp.up_proj.weight").index, Some(4099));
         assert_eq!(told("model.layers.0.self_attn.v_proj.weight").what, "every weight is zero");
-        assert_eq!(failed(&report), ["Tokenizer", "Q/K/V Projection", "Data Quality"]);
+        let stages = [
+            "Tokenizer",
+            "Q/K/V Projection",
+            "Feed-Forward (MLP)",
+            "Layer Norm",
+            "Logits \u{2192} Probs",
+            "Sampler/Decode",
+            "Data Quality",
+        ];
+        assert_eq!(failed(&report), stages);
+        // The final norm is critical, so its problem comes first.
+        assert_eq!(report.problems[0].tensor.as_deref(), Some("model.norm.weight"));
         let json = serde_json::to_value(&report).expect("plain data");
         assert_eq!(json["stages"][3]["status"], "FAIL");
         assert!(!report.all_passed());
@@ -406,8 +308,9 @@ mod tests {
         assert!(failed(&theta).contains(&"Positional Encoding"));
         let unknown = sick("model_type", "mamba".into());
         assert_eq!(unknown.family, "unknown");
-        assert!(unknown.problems[0].what.contains("`mamba`"), "{:?}", unknown.problems);
+        assert_eq!(unknown.unknown_family.as_deref(), Some("mamba"));
         assert!(unknown.stages.iter().all(|s| s.status == StageStatus::Fail), "nothing unchecked passes");
+        assert!(!unknown.all_passed() && unknown.weights > 10_000, "its weights were looked at all the same");
     }
 
     #[test]
@@ -417,6 +320,37 @@ mod tests {
                 t.tensor.bytes = Bytes::from_vec(vec![0; t.tensor.bytes.len()]);
             }
         }));
-        assert_eq!(failed(&report), ["Tokenizer"]);
+        assert_eq!(failed(&report), NO_TOKENIZER);
+    }
+
+    #[test]
+    fn weights_that_are_mostly_zero_are_not_trained_ones() {
+        let sound = Tiny::new("llama").hf(DType::F32);
+        let zeroed = |name: &str, share: f64| {
+            let report = check(&with_tensors(&sound, |tensors| {
+                let t = tensors.iter_mut().find(|t| t.name.ends_with(name)).expect("a tensor of the family");
+                let mut bytes = t.tensor.bytes.to_vec();
+                let n = (bytes.len() as f64 / 4.0 * share) as usize;
+                bytes[..4 * n].fill(0);
+                t.tensor.bytes = Bytes::from_vec(bytes);
+            }));
+            report
+                .problems
+                .iter()
+                .filter(|p| p.tensor.is_some())
+                .map(|p| p.to_string())
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
+        assert!(zeroed("embed_tokens.weight", 0.6).contains("60.0 % of the weights are zero"));
+        assert_eq!(zeroed("embed_tokens.weight", 0.4), "");
+        assert!(zeroed("1.mlp.up_proj.weight", 0.85).contains("85.0 %"));
+        assert_eq!(zeroed("1.mlp.up_proj.weight", 0.6), "");
+        let tiny = check(&with_tensors(&sound, |tensors| {
+            let t = tensors.iter_mut().find(|t| t.name == "model.norm.weight").expect("a norm");
+            *t = tensor(&t.name, DType::F32, t.tensor.shape.clone(), &[1e-9; 64]);
+        }));
+        let norm = tiny.problems.iter().find(|p| p.tensor.is_some()).expect("found");
+        assert!(norm.what.contains("Euclidean norm is 8.0e-9") && norm.critical, "{norm:?}");
     }
 }

@@ -132,6 +132,13 @@ pub fn family_of(checkpoint: &Checkpoint) -> Result<&'static dyn Family> {
     })
 }
 
+/// What a checkpoint calls its architecture, where it says so and no family answers to it.
+pub fn unknown_family(checkpoint: &Checkpoint) -> Option<String> {
+    let said = architecture_names(checkpoint);
+    let known = |name: &String| FAMILIES.iter().any(|family| answers_to(*family, name));
+    if said.iter().any(known) { None } else { said.into_iter().next() }
+}
+
 /// What the container calls its architecture, most telling first.
 fn architecture_names(checkpoint: &Checkpoint) -> Vec<String> {
     let text = |map: &Map<String, Json>, key: &str| map.get(key).and_then(Json::as_str).map(str::to_owned);

@@ -8,6 +8,7 @@
 mod apr_keys;
 mod bind;
 mod canonical;
+mod cause;
 mod check;
 mod family;
 mod fields;
@@ -24,18 +25,20 @@ mod qwen3;
 mod rotary;
 mod scaling;
 mod scan;
+mod stages;
 
 pub use apr_keys::write as apr_metadata;
 pub use bind::Problem;
 pub(crate) use bind::{Bound, bind_sound};
 pub use canonical::CanonicalTensor;
 pub(crate) use canonical::rows_of;
-pub use check::{CheckReport, Stage, StageStatus, check};
-pub use family::{Biases, FAMILIES, Family, Settings, family_of};
+pub use check::{CheckReport, check};
+pub use family::{Biases, FAMILIES, Family, Settings, family_of, unknown_family};
 pub use fields::{GgufFields, JsonFields};
 pub use names::{Naming, gguf_name};
 pub use scaling::{Llama3, RopeScaling};
 pub(crate) use scan::scan;
+pub use stages::{Stage, StageStatus};
 
 use crate::Result;
 use crate::formats::Checkpoint;

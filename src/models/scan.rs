@@ -11,6 +11,10 @@ pub(crate) struct Scan {
     pub non_finite: Option<(usize, f32)>,
     /// Whether every value is zero (of a tensor that has values).
     pub all_zero: bool,
+    /// Values that are zero, up to the first that is not finite.
+    pub zeros: usize,
+    /// Sum of the squares of the values, up to the first that is not finite.
+    pub squares: f64,
 }
 
 /// Elements decoded at a time: a whole number of blocks of every encoding.
@@ -29,18 +33,20 @@ pub(crate) fn scan(tensor: &Tensor) -> Result<Scan> {
     // The size check bounds the count by the bytes that are there.
     let numel = tensor.shape.numel();
     let mut buffer = vec![0.0; CHUNK.min(numel)];
-    let mut all_zero = numel > 0;
+    let (mut zeros, mut squares) = (0, 0.0);
     let mut start = 0;
     while start < numel {
         let values = &mut buffer[..CHUNK.min(numel - start)];
         codec.decode_range(&tensor.bytes, start, values);
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-            return Ok(Scan { non_finite: Some((start + i, values[i])), all_zero: false });
+            let non_finite = Some((start + i, values[i]));
+            return Ok(Scan { non_finite, all_zero: false, zeros, squares });
         }
-        all_zero = all_zero && values.iter().all(|x| *x == 0.0);
+        zeros += values.iter().filter(|x| **x == 0.0).count();
+        squares += values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
         start += values.len();
     }
-    Ok(Scan { non_finite: None, all_zero })
+    Ok(Scan { non_finite: None, all_zero: numel > 0 && zeros == numel, zeros, squares })
 }
 
 #[cfg(test)]

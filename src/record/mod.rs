@@ -115,6 +115,9 @@ pub struct Judgement {
 pub enum Unable {
     /// The thing does not apply to this subject and the reader should know why (an unknown family).
     NotApplicable(String),
+    /// The artifact's family is not one of this program's, so nothing can be inferred with it: always a Skip, and
+    /// the reason names the family.
+    UnknownFamily(String),
     /// Something optional is missing: a model not pulled, an outside program not there.
     Missing(String),
     /// The artifact under test was refused by its reader: a Fail of kind `refused`.

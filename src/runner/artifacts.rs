@@ -98,9 +98,12 @@ impl<'a> Workshop<'a> {
         // Opened here whatever the case asks: a reference that cannot be read is never a conversion's fault.
         let checkpoint = formats::open(&path).map_err(Unable::Reference)?;
         if let Some(claim) = &model.family {
-            let family = models::family_of(&checkpoint).map_err(Unable::Reference)?;
-            if family.id() != claim.value {
-                let what = format!("its family is {}, the playbook claims {}", family.id(), claim.value);
+            let family = match models::unknown_family(&checkpoint) {
+                Some(unknown) => unknown,
+                None => models::family_of(&checkpoint).map_err(Unable::Reference)?.id().to_owned(),
+            };
+            if family != claim.value {
+                let what = format!("its family is {family}, the playbook claims {}", claim.value);
                 let error = Error::new(Kind::Contract, path.display().to_string(), what);
                 return Err(Unable::Reference(error.at(format!("playbook line {}", claim.at.line))));
             }
@@ -127,6 +130,10 @@ impl<'a> Workshop<'a> {
         base: &Place,
         format: Format,
     ) -> Answer<Place> {
+        if let Some(family) = formats::open(&base.path).ok().as_ref().and_then(models::unknown_family) {
+            let why = format!("no family answers to `{family}`, so there is no conversion of it to judge");
+            return Err(Unable::UnknownFamily(why));
+        }
         let options = options(artifact, format);
         let key = digest::of_text(&format!("{} {options:?} {}", base.key, self.program));
         let folder = self.folder.join(model);

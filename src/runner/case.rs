@@ -32,6 +32,9 @@ impl Job {
             kind: "usage".into(),
             message: format!("there is no gate `{}`", case.gate),
         })?;
+        if gate.info().needs_backend {
+            self.cast.subject.infers()?;
+        }
         let scratch = tempfile::tempdir().map_err(|error| Unable::Failed {
             kind: "io".into(),
             message: format!("no temporary folder: {error}"),
@@ -90,7 +93,7 @@ fn settle(answer: Answer<Judgement>, optional: bool) -> Judgement {
             None => return judged,
             Some(verdict) => return Judgement { verdict, ..judged },
         },
-        Err(Unable::Missing(reason)) => Verdict::Skip { reason },
+        Err(Unable::Missing(reason) | Unable::UnknownFamily(reason)) => Verdict::Skip { reason },
         Err(Unable::NotApplicable(reason)) if optional => Verdict::Skip { reason },
         Err(Unable::NotApplicable(message)) => Verdict::Error { kind: "not-applicable".into(), message },
         Err(Unable::Refused(error)) => Verdict::Fail { kind: "refused".into(), message: error.to_string() },

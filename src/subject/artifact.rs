@@ -1,8 +1,9 @@
 //! One artifact's files: opened, bound to their family and read once, however many cases and backends ask.
 
-use super::{Checked, SingleTokens, TensorFacts, TokenizerFacts};
+use super::{Checked, LintIssue, Linted, SingleTokens, TensorFacts, TokenizerFacts};
 use crate::formats::{Checkpoint, Container, open};
-use crate::models::{CanonicalTensor, Model, canonical_tensors};
+use crate::inspect::{self, Severity, View};
+use crate::models::{self, Model};
 use crate::tokenizer::{Token, TokenKind, Tokenizer, TokenizerModel, TokenizerSpec};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ pub(super) struct Artifact {
     path: PathBuf,
     checkpoint: OnceLock<Result<Arc<Checkpoint>>>,
     model: OnceLock<Result<Arc<Model>>>,
-    tensors: OnceLock<Result<Arc<Vec<CanonicalTensor>>>>,
+    weights: OnceLock<Result<Arc<View>>>,
     tokenizer: OnceLock<Result<Arc<Tokenizer>>>,
     single_tokens: OnceLock<Result<Arc<SingleTokens>>>,
     pub(super) checked: OnceLock<Result<Arc<Checked>>>,
+    linted: OnceLock<Result<Arc<Linted>>>,
 }
 
 impl Artifact {
@@ -26,10 +28,11 @@ impl Artifact {
             path,
             checkpoint: OnceLock::new(),
             model: OnceLock::new(),
-            tensors: OnceLock::new(),
+            weights: OnceLock::new(),
             tokenizer: OnceLock::new(),
             single_tokens: OnceLock::new(),
             checked: OnceLock::new(),
+            linted: OnceLock::new(),
         }
     }
 
@@ -46,18 +49,44 @@ impl Artifact {
         self.model.get_or_init(|| crate::models::open(&checkpoint).map(Arc::new)).clone()
     }
 
-    pub fn tensors(&self) -> Result<Arc<Vec<CanonicalTensor>>> {
-        let checkpoint = self.checkpoint()?;
-        self.tensors.get_or_init(|| canonical_tensors(&checkpoint).map(Arc::new)).clone()
+    /// What the file calls its family, where no family answers to it.
+    pub fn unknown_family(&self) -> Result<Option<String>> {
+        Ok(models::unknown_family(&*self.checkpoint()?))
     }
 
-    /// The values of one canonical tensor.
-    pub fn values(&self, canonical: &str) -> Result<Vec<f32>> {
-        let tensors = self.tensors()?;
-        let found = tensors.iter().find(|t| t.name == canonical);
-        let missing =
-            || Error::malformed(&self.path, "it is not in the file").at(format!("tensor `{canonical}`"));
-        found.ok_or_else(missing)?.to_f32()
+    pub fn weights(&self) -> Result<Arc<View>> {
+        let checkpoint = self.checkpoint()?;
+        self.weights.get_or_init(|| inspect::view(&checkpoint).map(Arc::new)).clone()
+    }
+
+    /// The values of one weight.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        let weights = self.weights()?;
+        let missing = || Error::malformed(&self.path, "it is not in the file").at(format!("tensor `{name}`"));
+        weights.get(name).ok_or_else(missing)?.values()
+    }
+
+    pub fn lint(&self) -> Result<Arc<Linted>> {
+        let checkpoint = self.checkpoint()?;
+        self.linted
+            .get_or_init(|| {
+                // Weights that cannot be bound are `problems`' to tell.
+                let weights = self.weights().ok();
+                let issues =
+                    inspect::lint(&checkpoint, weights.as_deref()).into_iter().map(|issue| LintIssue {
+                        level: match issue.severity {
+                            Severity::Info => "info",
+                            Severity::Warn => "warn",
+                            Severity::Error => "error",
+                        }
+                        .to_owned(),
+                        rule: issue.id.to_owned(),
+                        at: issue.at,
+                        what: format!("{}; now: {}", issue.what, issue.now),
+                    });
+                Ok(Arc::new(Linted { rules: inspect::RULES.len() as u64, issues: issues.collect() }))
+            })
+            .clone()
     }
 
     pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
@@ -79,12 +108,12 @@ impl Artifact {
     }
 }
 
-/// What gates see of the canonical tensors, sorted by name.
-pub(super) fn tensor_facts(tensors: &[CanonicalTensor]) -> Vec<TensorFacts> {
-    let mut facts: Vec<TensorFacts> = Vec::with_capacity(tensors.len());
-    for t in tensors {
-        let stored = vec![t.stored.clone()];
-        facts.push(TensorFacts { name: t.name.clone(), stored, dtype: t.dtype, shape: t.shape.clone() });
+/// What gates see of the weights, sorted by name.
+pub(super) fn tensor_facts(weights: &View) -> Vec<TensorFacts> {
+    let mut facts: Vec<TensorFacts> = Vec::with_capacity(weights.tensors.len());
+    for t in &weights.tensors {
+        let (name, stored) = (t.name().to_owned(), vec![t.stored().to_owned()]);
+        facts.push(TensorFacts { name, stored, dtype: t.dtype(), shape: t.shape().clone() });
     }
     facts.sort_by(|a, b| a.name.cmp(&b.name));
     facts

@@ -36,6 +36,14 @@ pub struct FakeSubject {
     pub control: Option<String>,
     /// Whether the contract binds it.
     pub under_contract: bool,
+    /// Name, soundness and details of every stage.
+    pub stages: Vec<(String, bool, String)>,
+    /// As given.
+    pub lint: Linted,
+    /// As given.
+    pub speed: Speed,
+    /// What the file calls its family, where that is unknown.
+    pub unknown_family: Option<String>,
     /// What everything is refused with.
     pub refuses: Option<Unable>,
 }
@@ -84,6 +92,10 @@ impl FakeSubject {
             )],
             control: None,
             under_contract: true,
+            stages: (1..=10).map(|i| (format!("stage {i}"), true, "sound".into())).collect(),
+            lint: Linted { rules: 15, issues: Vec::new() },
+            speed: Speed { tokens: 8, seconds: 0.5 },
+            unknown_family: None,
             refuses: None,
             vocabulary,
         }
@@ -106,6 +118,14 @@ impl Subject for FakeSubject {
     fn under_contract(&self) -> Answer<bool> {
         self.willing()?;
         Ok(self.under_contract)
+    }
+
+    fn infers(&self) -> Answer<()> {
+        self.willing()?;
+        match &self.unknown_family {
+            Some(name) => Err(Unable::UnknownFamily(format!("no family answers to `{name}`"))),
+            None => Ok(()),
+        }
     }
 
     fn encode(&self, text: &str, _add_special: bool) -> Answer<Vec<u32>> {
@@ -170,7 +190,22 @@ impl Subject for FakeSubject {
 
     fn problems(&self) -> Answer<Arc<Checked>> {
         self.willing()?;
-        Ok(Arc::new(Checked { tensors: self.weights.len() as u64, problems: self.problems.clone() }))
+        Ok(Arc::new(Checked {
+            tensors: self.weights.len() as u64,
+            problems: self.problems.clone(),
+            stages: self.stages.clone(),
+            unknown_family: self.unknown_family.clone(),
+        }))
+    }
+
+    fn lint(&self) -> Answer<Arc<Linted>> {
+        self.willing()?;
+        Ok(Arc::new(self.lint.clone()))
+    }
+
+    fn speed(&self, _prompt: &str, _tokens: usize) -> Answer<Speed> {
+        self.infers()?;
+        Ok(self.speed)
     }
 
     fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>> {

@@ -3,7 +3,7 @@
 use super::artifact::Artifact;
 use super::{Checked, FaultOffer, Injected};
 use crate::formats::{Fault, Stage, copy_artifact, faults, open};
-use crate::models::{Problem, check};
+use crate::models::{Problem, StageStatus, check};
 use crate::{Error, Kind, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +16,20 @@ impl Artifact {
                 let checkpoint = self.checkpoint()?;
                 let name = |p: &Problem| p.tensor.clone().unwrap_or_else(|| "model".to_owned());
                 let what = |p: &Problem| match p.index {
-                    Some(index) => format!("element {index}: {}", p.what),
-                    None => p.what.clone(),
+                    Some(index) => format!("element {index}: {}", p.sentence()),
+                    None => p.sentence(),
                 };
-                let problems = check(&checkpoint).problems.iter().map(|p| (name(p), what(p))).collect();
-                Ok(Arc::new(Checked { tensors: checkpoint.tensors().len() as u64, problems }))
+                let report = check(&checkpoint);
+                let stages = report
+                    .stages
+                    .iter()
+                    .map(|s| (s.name.clone(), s.status == StageStatus::Pass, s.details.clone()));
+                Ok(Arc::new(Checked {
+                    tensors: checkpoint.tensors().len() as u64,
+                    problems: report.problems.iter().map(|p| (name(p), what(p))).collect(),
+                    stages: stages.collect(),
+                    unknown_family: report.unknown_family,
+                }))
             })
             .clone()
     }
@@ -46,6 +55,9 @@ impl Artifact {
             Some(offer) => {
                 let known = faults(checkpoint.kind()).iter().find(|fault| fault.name == offer.name);
                 let fault = known.ok_or_else(|| Error::new(Kind::Internal, &offer.name, "no such fault"))?;
+                if let (Stage::Check, Some(family)) = (fault.stage, self.unknown_family()?) {
+                    return Ok(Injected::Unsuited(format!("there is no table of family `{family}`")));
+                }
                 match (fault.apply)(self.path(), &copy) {
                     Ok(()) => fault.stage,
                     Err(error) if error.kind == Kind::Unsupported => {
@@ -73,8 +85,8 @@ fn complaint(path: &Path, stage: Stage) -> Option<String> {
         Stage::Open => None,
         Stage::Check => {
             let say = |p: &Problem| match &p.tensor {
-                Some(tensor) => format!("tensor `{tensor}`: {}", p.what),
-                None => p.what.clone(),
+                Some(tensor) => format!("tensor `{tensor}`: {}", p.sentence()),
+                None => p.sentence(),
             };
             let said: Vec<String> = check(&checkpoint).problems.iter().map(say).collect();
             (!said.is_empty()).then(|| said.join("; "))

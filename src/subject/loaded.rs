@@ -3,8 +3,8 @@
 use super::artifact::{Artifact, tensor_facts, tokenizer_facts};
 use super::running::Running;
 use super::{
-    Answer, Checked, FaultOffer, Figure, Generated, Injected, LogitRows, SingleTokens, Subject, SubjectInfo,
-    TensorFacts, TokenizerFacts,
+    Answer, Checked, FaultOffer, Figure, Generated, Injected, Linted, LogitRows, SingleTokens, Speed,
+    Subject, SubjectInfo, TensorFacts, TokenizerFacts, stranger,
 };
 use crate::infer::EngineOptions;
 use crate::models::{Ffn, ModelConfig, NormKind, Position};
@@ -88,6 +88,7 @@ impl Loaded {
     }
 
     fn engine(&self) -> Answer<&Running> {
+        self.infers()?;
         self.opened.running.as_deref().ok_or_else(|| Unable::Failed {
             kind: "usage".into(),
             message: format!("{} runs on no backend in this case", self.opened.info.artifact),
@@ -127,6 +128,15 @@ impl Subject for Loaded {
         self.blame(self.files().under_contract())
     }
 
+    fn infers(&self) -> Answer<()> {
+        match self.blame(self.files().unknown_family())? {
+            Some(name) => Err(Unable::UnknownFamily(format!(
+                "no family answers to `{name}`: only the structure of the file can be judged"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn encode(&self, text: &str, add_special: bool) -> Answer<Vec<u32>> {
         self.blame(self.files().tokenizer().and_then(|t| t.encode(text, add_special)))
     }
@@ -151,11 +161,14 @@ impl Subject for Loaded {
     }
 
     fn hyperparameters(&self) -> Answer<BTreeMap<String, String>> {
+        if self.blame(self.files().unknown_family())?.is_some() {
+            return self.blame(self.files().checkpoint().map(|checkpoint| stranger::settings(&checkpoint)));
+        }
         self.blame(self.files().model().map(|model| hyperparameters(&model.config)))
     }
 
     fn tensors(&self) -> Answer<Arc<Vec<TensorFacts>>> {
-        self.blame(self.files().tensors().map(|tensors| Arc::new(tensor_facts(&tensors))))
+        self.blame(self.files().weights().map(|weights| Arc::new(tensor_facts(&weights))))
     }
 
     fn values(&self, canonical: &str) -> Answer<Vec<f32>> {
@@ -164,6 +177,15 @@ impl Subject for Loaded {
 
     fn problems(&self) -> Answer<Arc<Checked>> {
         self.blame(self.files().problems())
+    }
+
+    fn lint(&self) -> Answer<Arc<Linted>> {
+        self.blame(self.files().lint())
+    }
+
+    fn speed(&self, prompt: &str, tokens: usize) -> Answer<Speed> {
+        let engine = self.engine()?;
+        self.blame(engine.speed(prompt, tokens))
     }
 
     fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>> {
@@ -184,7 +206,7 @@ impl Subject for Loaded {
 }
 
 /// Every hyperparameter by name. Floats are written so that different ones read differently.
-fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
+pub fn hyperparameters(config: &ModelConfig) -> BTreeMap<String, String> {
     let ModelConfig {
         family,
         hidden_size,

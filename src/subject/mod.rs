@@ -9,8 +9,9 @@ pub mod fake;
 mod health;
 mod loaded;
 mod running;
+mod stranger;
 
-pub use loaded::{Opened, Place, Role, open};
+pub use loaded::{Opened, Place, Role, hyperparameters, open};
 
 use crate::record::Unable;
 use crate::tensor::{DType, Shape};
@@ -29,6 +30,12 @@ pub trait Subject: Send + Sync {
     /// Whether the contract's `tensor_naming` and `dtype_bytes` bind this file.
     fn under_contract(&self) -> Answer<bool>;
 
+    /// Whether this program can run it: a family that it does not know it can only look at.
+    ///
+    /// # Errors
+    /// [`Unable::UnknownFamily`] where it cannot; and where the file cannot be read.
+    fn infers(&self) -> Answer<()>;
+
     /// The ids of `text`; `add_special` adds what the model's rules put around a prompt.
     fn encode(&self, text: &str, add_special: bool) -> Answer<Vec<u32>>;
 
@@ -44,10 +51,11 @@ pub trait Subject: Send + Sync {
     /// Perplexity over `text` in chunks of `ctx` tokens, llama.cpp's rule (0: one context, every token scored).
     fn perplexity(&self, text: &str, ctx: usize) -> Answer<Figure>;
 
-    /// Hyperparameters by name, each as text that is equal exactly where the values are equal.
+    /// Hyperparameters by name, each as text that is equal exactly where the values are equal. Of an unknown family,
+    /// what the file says under its own keys.
     fn hyperparameters(&self) -> Answer<BTreeMap<String, String>>;
 
-    /// Every weight under its canonical name, sorted by it.
+    /// Every weight under its canonical name (of an unknown family: its stored one), sorted by it.
     fn tensors(&self) -> Answer<Arc<Vec<TensorFacts>>>;
 
     /// The values of one weight in canonical order, decoded to f32.
@@ -55,6 +63,12 @@ pub trait Subject: Send + Sync {
 
     /// Everything that is wrong with the file by itself: missing and misshapen tensors, NaN and infinite weights.
     fn problems(&self) -> Answer<Arc<Checked>>;
+
+    /// What readers of the file stumble over though nothing in it is broken.
+    fn lint(&self) -> Answer<Arc<Linted>>;
+
+    /// How fast it generates `tokens` tokens after `prompt`, greedily: measured anew at every call.
+    fn speed(&self, prompt: &str, tokens: usize) -> Answer<Speed>;
 
     /// What the embedded tokenizer says of itself.
     fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>>;
@@ -157,6 +171,41 @@ pub struct Checked {
     pub tensors: u64,
     /// Subject and detail of each problem.
     pub problems: Vec<(String, String)>,
+    /// The stages of a decoder: name, whether it is sound, and what was looked at or is wrong.
+    pub stages: Vec<(String, bool, String)>,
+    /// What the file calls its family, where no family answers to it: names, shapes and stages were not judged.
+    pub unknown_family: Option<String>,
+}
+
+/// What a lint came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linted {
+    /// Rules that were tried.
+    pub rules: u64,
+    /// Each issue.
+    pub issues: Vec<LintIssue>,
+}
+
+/// One issue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LintIssue {
+    /// `info`, `warn` or `error`.
+    pub level: String,
+    /// The rule's id.
+    pub rule: String,
+    /// A tensor, a key, or the file.
+    pub at: String,
+    /// What is odd, and what to do now.
+    pub what: String,
+}
+
+/// How fast a generation was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speed {
+    /// Tokens generated, the end token included if it came.
+    pub tokens: u64,
+    /// From the first prompt token fed to the last token chosen.
+    pub seconds: f64,
 }
 
 /// What a tokenizer says of itself.

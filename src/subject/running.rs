@@ -1,13 +1,14 @@
 //! One artifact on one backend: loaded once, its generations, logits and perplexities kept for the cases that ask again.
 
 use super::artifact::Artifact;
-use super::{Figure, Generated, LogitRows};
+use super::{Figure, Generated, LogitRows, Speed};
 use crate::Result;
 use crate::infer::{EngineOptions, GenerateOptions, LoadedModel, Sampling, generate, perplexity};
 use crate::tokenizer::Tokenizer;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 /// Bytes of logits that are kept: the paths of a few prompts over a vocabulary of 150,000.
 const KEPT_LOGITS: usize = 256 << 20;
@@ -56,6 +57,22 @@ impl Running {
         let generated = Arc::new(Generated { prompt_ids, tokens: done.tokens, text });
         lock(&self.generations).insert(key, Arc::clone(&generated));
         Ok(generated)
+    }
+
+    /// A generation that is timed and not kept.
+    pub fn speed(&self, prompt: &str, tokens: usize) -> Result<Speed> {
+        let tokenizer = self.artifact.tokenizer()?;
+        let prompt_ids = tokenizer.encode(prompt, true)?;
+        let options = GenerateOptions {
+            max_tokens: tokens,
+            stop: tokenizer.stop_ids(),
+            sampling: Sampling::Greedy,
+            logprobs: 0,
+        };
+        let model = self.model()?;
+        let start = Instant::now();
+        let done = generate(&model, &prompt_ids, &options, &mut |_| ControlFlow::Continue(()))?;
+        Ok(Speed { tokens: done.tokens.len() as u64, seconds: start.elapsed().as_secs_f64() })
     }
 
     pub fn logits(&self, ids: &[u32]) -> Result<Arc<LogitRows>> {

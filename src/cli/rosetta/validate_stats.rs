@@ -137,7 +137,7 @@ fn none() -> Unable {
 fn error(unable: Unable) -> Error {
     match unable {
         Unable::Refused(error) | Unable::Reference(error) => error,
-        Unable::Vacuous(what) | Unable::NotApplicable(what) => {
+        Unable::Vacuous(what) | Unable::NotApplicable(what) | Unable::UnknownFamily(what) => {
             Error::new(Kind::Contract, "validate-stats", what)
         }
         Unable::Missing(what) => Error::new(Kind::Io, "validate-stats", what),
