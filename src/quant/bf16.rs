@@ -1,11 +1,14 @@
 //! BF16: the upper half of a single, widened exactly, narrowed to the nearest (ties to even).
 
-use super::rows::check_rows;
+use super::rows::{check_rows, check_shape};
 use super::{Codec, assert_blocks};
 use crate::tensor::DType;
 use crate::{Error, Kind, Result};
 
 pub(super) struct Bf16;
+
+/// Values per copy: their bytes stay in the first cache.
+const CHUNK: usize = 256;
 
 /// The bits of the least magnitude that rounds up to infinity: the last half step below `f32::MAX`.
 const OVERFLOW: i32 = 0x7f7f_8000;
@@ -29,20 +32,25 @@ impl Codec for Bf16 {
         importance: Option<&[f32]>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        check_rows(self.dtype(), values, row_len, importance)?;
         let start = out.len();
-        out.resize(start + 2 * values.len(), 0);
+        out.reserve(2 * values.len());
         let mut largest = 0;
-        for (b, v) in out[start..].as_chunks_mut::<2>().0.iter_mut().zip(values) {
-            let bits = v.to_bits();
-            largest = largest.max((bits & 0x7fff_ffff) as i32);
-            // Half a step, less one where the lower neighbour is even: ties go to it.
-            *b = (((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes();
+        let mut halves = [[0; 2]; CHUNK];
+        for values in values.chunks(CHUNK) {
+            for (half, v) in halves.iter_mut().zip(values) {
+                let bits = v.to_bits();
+                largest = largest.max((bits & 0x7fff_ffff) as i32);
+                // Half a step, less one where the lower neighbour is even: ties go to it.
+                *half = ((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes();
+            }
+            out.extend_from_slice(halves[..values.len()].as_flattened());
         }
+        // One pass over the values serves for the good case.
         if largest < OVERFLOW {
-            return Ok(());
+            return check_shape(values, row_len, importance);
         }
         out.truncate(start);
+        check_rows(self.dtype(), values, row_len, importance)?;
         let overflows = |v: &f32| (v.to_bits() & 0x7fff_ffff) as i32 >= OVERFLOW;
         let i = values.iter().position(overflows).expect("the largest one does");
         let what = format!("{} rounds to infinity in BF16", values[i]);

@@ -38,20 +38,25 @@ pub(super) fn encode<E: Encoder>(
     })
 }
 
-/// Refuses what no encoding is defined for: a partial row, an importance of another length, and the
-/// first NaN or infinity.
+/// Refuses what no encoding is defined for: a partial row, an importance of another length, and the first NaN or
+/// infinity.
 pub(super) fn check_rows(
     dtype: DType,
     values: &[f32],
     row_len: usize,
     importance: Option<&[f32]>,
 ) -> Result<()> {
+    check_shape(values, row_len, importance)?;
+    check_finite(dtype, values)
+}
+
+/// As [`check_rows`], but for the values themselves.
+pub(super) fn check_shape(values: &[f32], row_len: usize, importance: Option<&[f32]>) -> Result<()> {
     let whole = if row_len == 0 { values.is_empty() } else { values.len().is_multiple_of(row_len) };
     if !whole {
         let what = format!("{} values are no whole rows of {row_len}", values.len());
         return Err(Error::new(Kind::Internal, "quant::encode_rows", what));
     }
-    check_finite(dtype, values)?;
     let Some(importance) = importance else { return Ok(()) };
     if importance.len() != row_len {
         let what = format!("{} importances for rows of {row_len}", importance.len());
