@@ -151,8 +151,6 @@ fn tiny_llama3() {
 }
 
 #[test]
-
-#[test]
 fn smollm2() {
     judge_real("smollm2-135m-instruct", "smollm2-135m-instruct-q4_1.gguf");
 }
