@@ -151,6 +151,11 @@ fn tiny_llama3() {
 }
 
 #[test]
+fn tiny_phi3() {
+    judge_tiny("tiny-phi3");
+}
+
+#[test]
 fn smollm2() {
     judge_real("smollm2-135m-instruct", "smollm2-135m-instruct-q4_1.gguf");
 }

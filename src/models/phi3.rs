@@ -61,6 +61,8 @@ impl Family for Phi3 {
         map.remove("mlp_bias");
         // transformers 4 derives the head width, and asks for this key beside `max_position_embeddings`.
         map.insert("original_max_position_embeddings".into(), config.max_positions.into());
+        // Left out, it is 32000, which transformers refuses in a smaller vocabulary.
+        map.insert("pad_token_id".into(), Json::Null);
         map.insert("sliding_window".into(), config.window.map_or(Json::Null, |w| w.size.into()));
         map
     }
