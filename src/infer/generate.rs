@@ -1,8 +1,9 @@
 //! Generation: prefill the prompt, then choose and append until an end token, the length or the context ends it.
 
-use super::distribution::{logsumexp, top_logprobs};
+use super::distribution::top_logprobs;
 use super::sampling::Sampler;
 use super::{GenerateOptions, Generation, LoadedModel, StepLogprobs, StopReason};
+use crate::stats::logsumexp;
 use crate::{Error, Kind, Result};
 use std::ops::ControlFlow;
 

@@ -9,7 +9,8 @@ mod sampling;
 mod score;
 mod session;
 
-pub use distribution::{argmax, logsumexp, top_logprobs};
+pub use crate::stats::{argmax, logsumexp};
+pub use distribution::top_logprobs;
 pub use generate::generate;
 pub use importance::importance;
 pub use score::{Perplexity, perplexity, score};

@@ -4,7 +4,8 @@
 //! Flood 2014), probabilities are f64, and the exponential is our own.
 
 use super::Sampling;
-use super::distribution::{argmax, best_first};
+use super::distribution::best_first;
+use crate::stats::argmax;
 use crate::{Error, Kind, Result};
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! Scoring a text: the log-probability of every next token, and perplexity by llama.cpp's rule.
 
-use super::distribution::logsumexp;
 use super::{LoadedModel, Session};
+use crate::stats::logsumexp;
 use crate::{Error, Kind, Result};
 
 /// Logits of so many positions are held at once: a vocabulary of 150,000 then takes 40 MB.

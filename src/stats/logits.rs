@@ -92,9 +92,17 @@ mod tests {
     }
 
     #[test]
+    fn large_logits_do_not_overflow() {
+        assert!((logsumexp(&[1e4, 1e4]) - (1e4 + 2f64.ln())).abs() < 1e-9);
+        assert_eq!(logsumexp(&[]), f64::NEG_INFINITY);
+    }
+
+    #[test]
     fn ties_go_to_the_lowest_id_and_nan_to_nobody() {
         assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
         assert_eq!(argmax(&[1.0, f32::NAN]), None);
+        assert_eq!(argmax(&[f32::NAN, 1.0]), None);
+        assert_eq!(argmax(&[-1.0]), Some(0));
         assert_eq!(argmax(&[]), None);
         assert_eq!(top_two_gap(&[1.0, 3.0, 2.5]), 0.5);
         assert_eq!(top_two_gap(&[3.0, 3.0]), 0.0);

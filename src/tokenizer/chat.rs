@@ -55,6 +55,8 @@ pub(super) fn render(
 
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
+    // A template comes with the model file: one that never ends is an error, not a hang.
+    env.set_fuel(Some(FUEL));
     env.set_syntax(
         SyntaxConfig::builder()
             .trim_blocks(true)
@@ -69,6 +71,9 @@ fn environment() -> Environment<'static> {
     env.set_unknown_method_callback(pycompat::call);
     env
 }
+
+/// Instructions that rendering may take: thousands of times what the templates of the field need.
+const FUEL: u64 = 10_000_000;
 
 /// Marks an error as raised by the template itself.
 const REFUSAL: &str = "raise_exception: ";
@@ -170,6 +175,14 @@ mod tests {
 
     fn said(pairs: &[(&str, &str)]) -> Vec<ChatMessage> {
         pairs.iter().map(|(r, c)| ChatMessage { role: r.to_string(), content: c.to_string() }).collect()
+    }
+
+    #[test]
+    fn a_template_that_never_ends_is_an_error() {
+        let nested =
+            "{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}";
+        let error = render(&spec(nested), &said(&[("user", "Hi")]), true).expect_err("out of fuel");
+        assert!(error.to_string().contains("fuel"), "{error}");
     }
 
     fn rendered(template: &str) -> String {
