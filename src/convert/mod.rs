@@ -20,13 +20,15 @@ pub use options::{ConvertOptions, NameDialect};
 pub use plan::{Operation, Plan, Step};
 pub use report::{ConvertReport, Exactness, TensorReport};
 
-use crate::formats::{Checkpoint, FormatKind, TensorSource, open};
+use crate::formats::{Checkpoint, FormatKind, NamedTensor, TensorSource, open};
 use crate::models::{Bound, bind_sound, scan};
 use crate::tokenizer::TokenizerSpec;
 use crate::{Error, Kind, Result};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// Converts the model at `src` into a new file or folder at `dst`. The container is `options.to`, or what
 /// the name of `dst` says: `.apr`, `.gguf`, no extension for an HF folder. `dst` appears whole or not at all.
@@ -39,13 +41,12 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
     let checkpoint = open(src)?;
     place::check(&checkpoint, dst, kind)?;
     let bound = bind_sound(&checkpoint)?;
-    refuse_non_finite(&checkpoint)?;
+    let threads = options.threads.or_else(|| thread::available_parallelism().ok().map(NonZeroUsize::get));
+    let threads = threads.unwrap_or(1).max(1);
+    refuse_non_finite(&checkpoint, threads)?;
     let mut warnings = Vec::new();
     let tokenizer = tokenizer_of(&checkpoint, &bound, &mut warnings)?;
     let plan = plan::plan_bound(&bound, kind, options)?;
-    let threads =
-        options.threads.or_else(|| std::thread::available_parallelism().ok().map(NonZeroUsize::get));
-    let threads = threads.unwrap_or(1).max(1);
     warnings.extend(plan.notes.iter().cloned());
 
     let outcomes: Vec<Mutex<Option<encode::Outcome>>> = plan.steps.iter().map(|_| Mutex::new(None)).collect();
@@ -82,20 +83,42 @@ pub fn plan(checkpoint: &Checkpoint, to: FormatKind, options: &ConvertOptions) -
     plan::plan_bound(&bind_sound(checkpoint)?, to, options)
 }
 
-/// A weight that is no number stays one in every encoding, so it is refused before anything is written.
-fn refuse_non_finite(checkpoint: &Checkpoint) -> Result<()> {
-    for stored in checkpoint.tensors() {
-        // Masks and other stored tensors that are no weights may be integers.
-        if !stored.tensor.dtype.is_plain_float() && !stored.tensor.dtype.is_quantized() {
-            continue;
+/// A weight that is no number stays one in every encoding, so it is refused before anything is written. Threads
+/// share the tensors; the first fault in stored order is told.
+fn refuse_non_finite(checkpoint: &Checkpoint, threads: usize) -> Result<()> {
+    // Masks and other stored tensors that are no weights may be integers.
+    let is_weight = |t: &&NamedTensor| t.tensor.dtype.is_plain_float() || t.tensor.dtype.is_quantized();
+    let tensors: Vec<&NamedTensor> = checkpoint.tensors().iter().filter(is_weight).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut faults = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(stored) = tensors.get(i) else { return faults };
+            let fault = match scan(&stored.tensor) {
+                Err(error) => error,
+                Ok(found) => match found.non_finite {
+                    None => continue,
+                    Some((index, value)) => {
+                        let what = format!("the weight is {value}");
+                        let error = Error::new(Kind::NonFinite, checkpoint.path.display().to_string(), what);
+                        error.at(format!("tensor `{}`[{index}]", stored.name))
+                    }
+                },
+            };
+            faults.push((i, fault));
         }
-        if let Some((index, value)) = scan(&stored.tensor)?.non_finite {
-            let what = format!("the weight is {value}");
-            let error = Error::new(Kind::NonFinite, checkpoint.path.display().to_string(), what);
-            return Err(error.at(format!("tensor `{}`[{index}]", stored.name)));
+    };
+    let mut faults = thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut faults = work();
+        for worker in workers {
+            faults.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-    }
-    Ok(())
+        faults
+    });
+    faults.sort_by_key(|(i, _)| *i);
+    faults.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// The tokenizer, if the source has one at all. One that is there and cannot be read is an error: it would be

@@ -55,14 +55,7 @@ impl Kernel for SiluMul<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let (gates, gate_rest) = self.gate.as_chunks_mut();
-        let (ups, up_rest) = self.up.as_chunks();
-        for (gate, up) in gates.iter_mut().zip(ups) {
-            silu(L::load(gate)).mul(L::load(up)).store(gate);
-        }
-        let (mut last, up) = (padded(gate_rest), padded(up_rest));
-        silu(L::load(&last)).mul(L::load(&up)).store(&mut last);
-        gate_rest.copy_from_slice(&last[..gate_rest.len()]);
+        activate_and_multiply(self.gate, self.up, silu::<L>);
     }
 }
 
@@ -77,15 +70,21 @@ impl Kernel for GeluMul<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let (gates, gate_rest) = self.gate.as_chunks_mut();
-        let (ups, up_rest) = self.up.as_chunks();
-        for (gate, up) in gates.iter_mut().zip(ups) {
-            gelu(L::load(gate)).mul(L::load(up)).store(gate);
-        }
-        let (mut last, up) = (padded(gate_rest), padded(up_rest));
-        gelu(L::load(&last)).mul(L::load(&up)).store(&mut last);
-        gate_rest.copy_from_slice(&last[..gate_rest.len()]);
+        activate_and_multiply(self.gate, self.up, gelu::<L>);
     }
+}
+
+/// `gate = activation(gate) * up`, 16 elements at a time, the last ones padded.
+#[inline(always)]
+fn activate_and_multiply<L: Lanes>(gate: &mut [f32], up: &[f32], activation: impl Fn(L) -> L) {
+    let (gates, gate_rest) = gate.as_chunks_mut();
+    let (ups, up_rest) = up.as_chunks();
+    for (gate, up) in gates.iter_mut().zip(ups) {
+        activation(L::load(gate)).mul(L::load(up)).store(gate);
+    }
+    let (mut last, up) = (padded(gate_rest), padded(up_rest));
+    activation(L::load(&last)).mul(L::load(&up)).store(&mut last);
+    gate_rest.copy_from_slice(&last[..gate_rest.len()]);
 }
 
 /// `x = gelu_tanh(x)`, element by element.
