@@ -4,13 +4,13 @@
 use super::ConvertOptions;
 use super::plan::{Operation, Step};
 use super::report::Exactness;
+use super::threads::{earliest, on_threads};
 use crate::formats::TensorSource;
 use crate::models::{Bound, Weight, rows_of};
 use crate::quant;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use crate::{Error, Kind, Result};
 use std::sync::Mutex;
-use std::thread;
 
 /// What a step did to the values.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,26 +115,19 @@ fn encode_rows(parts: &[Weight], step: &Step, how: How) -> Result<(Vec<u8>, Outc
         let mut loss = Loss::new(step, parts, how.options.allow_lossy);
         loop {
             // Taking the next piece cannot panic, so the lock is never poisoned.
-            let Some((i, bytes)) = pieces.lock().expect("never poisoned").next() else { return Ok(loss) };
-            encode_piece(parts, step, i * per_piece, importance.as_deref(), bytes, &mut loss)?;
+            let Some((i, bytes)) = pieces.lock().expect("never poisoned").next() else { return (loss, None) };
+            let done = encode_piece(parts, step, i * per_piece, importance.as_deref(), bytes, &mut loss);
+            if let Err(error) = done {
+                return (loss, Some((i, error)));
+            }
         }
     };
-    let losses: Vec<Result<Loss>> = if how.threads == 1 || rows <= per_piece {
-        vec![work()]
-    } else {
-        thread::scope(|scope| {
-            let workers: Vec<_> = (1..how.threads).map(|_| scope.spawn(work)).collect();
-            let mine = work();
-            let join = |w: thread::ScopedJoinHandle<'_, _>| {
-                w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            std::iter::once(mine).chain(workers.into_iter().map(join)).collect()
-        })
-    };
+    // One piece is not worth a second thread.
+    let threads = if rows <= per_piece { 1 } else { how.threads };
+    let (losses, faults): (Vec<Loss>, Vec<_>) = on_threads(threads, work).into_iter().unzip();
+    earliest(faults.into_iter().flatten())?;
     let mut all = Loss::new(step, parts, how.options.allow_lossy);
-    for loss in losses {
-        all.merge(loss?);
-    }
+    losses.into_iter().for_each(|loss| all.merge(loss));
     Ok((out, all.outcome()?))
 }
 

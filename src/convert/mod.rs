@@ -15,6 +15,7 @@ mod plan;
 mod recipe;
 mod report;
 mod rule;
+mod threads;
 
 pub use options::{ConvertOptions, NameDialect};
 pub use plan::{Operation, Plan, Step};
@@ -29,6 +30,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use threads::{earliest, on_threads};
 
 /// Converts the model at `src` into a new file or folder at `dst`. The container is `options.to`, or what
 /// the name of `dst` says: `.apr`, `.gguf`, no extension for an HF folder. `dst` appears whole or not at all.
@@ -109,16 +111,7 @@ fn refuse_non_finite(checkpoint: &Checkpoint, threads: usize) -> Result<()> {
             faults.push((i, fault));
         }
     };
-    let mut faults = thread::scope(|scope| {
-        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut faults = work();
-        for worker in workers {
-            faults.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        faults
-    });
-    faults.sort_by_key(|(i, _)| *i);
-    faults.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    earliest(on_threads(threads, work).into_iter().flatten())
 }
 
 /// The tokenizer, if the source has one at all. One that is there and cannot be read is an error: it would be
