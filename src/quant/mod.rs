@@ -4,6 +4,7 @@
 //! importance. The I-quants, the ternary ones and MXFP4 are only read.
 //! (The payload of a NaN that comes from a NaN scale is not part of that promise.)
 
+mod affine_blocks;
 mod affine_search;
 mod apr_q4;
 mod apr_q8;
@@ -48,6 +49,7 @@ mod quantize;
 mod rounding;
 mod rows;
 mod scale_search;
+mod signed_blocks;
 mod signed_search;
 mod tq1_0;
 mod tq2_0;
