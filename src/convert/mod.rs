@@ -16,10 +16,12 @@ mod recipe;
 mod report;
 mod rule;
 mod threads;
+mod twin;
 
 pub use options::{ConvertOptions, NameDialect};
 pub use plan::{Operation, Plan, Step};
 pub use report::{ConvertReport, Exactness, TensorReport};
+pub use twin::{encodings, twin};
 
 use crate::formats::{Checkpoint, FormatKind, NamedTensor, TensorSource, open};
 use crate::models::{Bound, bind_sound, scan};

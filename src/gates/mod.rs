@@ -82,6 +82,19 @@ pub const GATES: &[&dyn Gate] = &[
     &throughput::Throughput,
 ];
 
+/// The gates that hold any candidate against its reference, whoever made it: no recorded oracle is asked. In the
+/// order in which they speak: what is cheap and names its culprit comes first.
+pub const BATTERY: &[&str] = &[
+    "weights-check",
+    "declared-config",
+    "config-parity",
+    "decoder-stages",
+    "layer-tree",
+    "live-values",
+    "contract-i2",
+    "contract-i5",
+];
+
 /// The gate of that id.
 pub fn find(id: &str) -> Option<&'static dyn Gate> {
     GATES.iter().copied().find(|gate| gate.info().id == id)
@@ -104,6 +117,16 @@ mod tests {
             assert!(find(id).is_some());
         }
         assert!(find("no-such-gate").is_none());
+    }
+
+    #[test]
+    fn the_battery_is_of_known_gates_and_needs_no_prompt() {
+        let ids: BTreeSet<_> = BATTERY.iter().collect();
+        assert_eq!(ids.len(), BATTERY.len());
+        for id in BATTERY {
+            let gate = find(id).unwrap_or_else(|| panic!("no gate {id}"));
+            assert!(!gate.info().per_prompt, "{id}");
+        }
     }
 
     #[test]

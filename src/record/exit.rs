@@ -73,6 +73,8 @@ mod tests {
             measurements: Vec::new(),
             findings: Vec::new(),
             detail: String::new(),
+            charts: Vec::new(),
+            departures: Vec::new(),
             reproduce: String::new(),
             seconds: 0.0,
         }

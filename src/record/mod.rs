@@ -57,6 +57,27 @@ pub struct Measurement {
     /// What the value is held against; none for a value that is only reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// How far the value is known; a statistical gate judges its bound, not the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Interval>,
+    /// What the same measurement gives of the reference against itself; no limit below it can be judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
+}
+
+/// A confidence interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Lower bound.
+    #[serde(with = "finite_or_text")]
+    pub low: f64,
+    /// Upper bound.
+    #[serde(with = "finite_or_text")]
+    pub high: f64,
+    /// Two-sided confidence, 0.95.
+    pub level: f64,
+    /// How it was made, its seed included: `BCa bootstrap, 64 chunks, 10000 resamples, seed 1`.
+    pub method: String,
 }
 
 /// A limit and where it comes from.
@@ -95,6 +116,64 @@ pub struct Finding {
     pub subject: String,
     /// What is wrong with it: expected, found.
     pub detail: String,
+    /// The id of the likely cause, `rows-interleaved`, where one was established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+impl Finding {
+    /// The layer that the subject is in, where it is a canonical tensor of one: 3 of `3.q_proj.weight`.
+    pub fn layer(&self) -> Option<usize> {
+        self.subject.split_once('.')?.0.parse().ok()
+    }
+}
+
+/// Numbers that a report draws.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chart {
+    /// What is drawn, `SQNR per layer`.
+    pub title: String,
+    /// How.
+    pub kind: ChartKind,
+    /// `dB`, `nats`; empty for a plain number.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// What each value belongs to: a layer, the lower edge of a bin, a position. As many as values.
+    pub labels: Vec<String>,
+    /// What was measured.
+    #[serde(with = "finite_or_text::list")]
+    pub values: Vec<f64>,
+    /// What was expected at the same places; empty where nothing was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "finite_or_text::list")]
+    pub expected: Vec<f64>,
+}
+
+/// How a chart is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChartKind {
+    /// One value for each layer or tensor, in model order.
+    Strip,
+    /// Counts of bins.
+    Histogram,
+    /// One value for each position.
+    Line,
+}
+
+/// A token at which two models part, in its context.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Position in the text, in tokens.
+    pub position: u64,
+    /// The text just before it.
+    pub context: String,
+    /// What the reference would say.
+    pub expected: String,
+    /// What the artifact would say.
+    pub found: String,
+    /// Divergence of the two distributions there, in nats.
+    #[serde(with = "finite_or_text")]
+    pub kl: f64,
 }
 
 /// What a gate hands back when it could measure.
@@ -108,6 +187,18 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// Free text for a person: a diff, the first differing token in context. May be empty.
     pub detail: String,
+    /// What a report draws.
+    pub charts: Vec<Chart>,
+    /// Tokens at which the two sides part, worst first.
+    pub departures: Vec<Departure>,
+}
+
+impl Judgement {
+    /// A verdict that rests on nothing else.
+    pub fn bare(verdict: Verdict) -> Judgement {
+        let (measurements, findings, detail) = (Vec::new(), Vec::new(), String::new());
+        Judgement { verdict, measurements, findings, detail, charts: Vec::new(), departures: Vec::new() }
+    }
 }
 
 /// Why a gate could not measure. The runner makes a Skip (optional) or an Error of it; nobody can forget it.
@@ -179,6 +270,12 @@ pub struct CaseRecord {
     /// Free text for a person.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// What a report draws.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charts: Vec<Chart>,
+    /// Tokens at which the artifact and its reference part, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departures: Vec<Departure>,
     /// A command line that reproduces this case alone.
     pub reproduce: String,
     /// Wall time.
@@ -270,9 +367,35 @@ mod finite_or_text {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
-        match Either::deserialize(d)? {
+        value(Either::deserialize(d)?)
+    }
+
+    fn value<E: Error>(either: Either) -> Result<f64, E> {
+        match either {
             Either::Number(n) => Ok(n),
-            Either::Text(t) => t.parse().map_err(D::Error::custom),
+            Either::Text(t) => t.parse().map_err(E::custom),
+        }
+    }
+
+    /// Many of them.
+    pub mod list {
+        use super::{Either, value};
+        use serde::ser::SerializeSeq;
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        pub fn serialize<S: Serializer>(values: &[f64], s: S) -> Result<S::Ok, S::Error> {
+            let mut list = s.serialize_seq(Some(values.len()))?;
+            for value in values {
+                match value.is_finite() {
+                    true => list.serialize_element(value)?,
+                    false => list.serialize_element(&value.to_string())?,
+                }
+            }
+            list.end()
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f64>, D::Error> {
+            Vec::<Either>::deserialize(d)?.into_iter().map(value).collect()
         }
     }
 }

@@ -86,6 +86,8 @@ fn case(
         measurements: Vec::new(),
         findings: Vec::new(),
         detail: String::new(),
+        charts: Vec::new(),
+        departures: Vec::new(),
         seconds: 0.125,
     }
 }
@@ -103,6 +105,8 @@ fn parity(model: &str, artifact: &str, prompt: &str, mismatches: f64, most: f64,
                 unit: "tokens".into(),
                 n: 32,
                 limit: limit(LimitOp::AtMost, most, &format!("playbooks/ci.yaml:{}", line + 1)),
+                interval: None,
+                floor: None,
             },
             Measurement {
                 metric: "mismatches_teacher_forced".into(),
@@ -110,6 +114,8 @@ fn parity(model: &str, artifact: &str, prompt: &str, mismatches: f64, most: f64,
                 unit: "tokens".into(),
                 n: 32,
                 limit: None,
+                interval: None,
+                floor: None,
             },
         ],
         ..case("parity", "token-parity", model, artifact, "cpu", Some(prompt), line)
@@ -141,6 +147,8 @@ fn hostile() -> CaseRecord {
             unit: String::new(),
             n: 1,
             limit: limit(LimitOp::AtLeast, 1.0, "oracle/tiny-qwen2/greeting.json"),
+            interval: None,
+            floor: None,
         }],
         detail: "found:\n::error file=a.rs,line=1::owned by a model\n```\n# not a heading\n<script>alert(1)</script> **bold** | cell | @everyone\n]]> \u{1b}[31mred\u{1b}[0m \u{7}\u{0}\u{202e}gnirts\n".into(),
         ..case("canary", "canary", "tiny-qwen2", "gguf", "cpu", Some("greeting"), 31)
@@ -157,6 +165,7 @@ fn refused() -> CaseRecord {
         findings: vec![Finding {
             subject: "blk.0.attn_q.weight".into(),
             detail: "expected [64, 64] at bytes 8192..24576, the file has 20000 bytes".into(),
+            cause: None,
         }],
         ..case("contract", "tensor-bijection", "tiny-llama", "vendor", "", None, 52)
     }
@@ -171,6 +180,8 @@ fn perplexity(model: &str, artifact: &str, value: f64, verdict: Verdict) -> Case
             unit: String::new(),
             n: 8128,
             limit: limit(LimitOp::AtMost, 9.0, "playbooks/ci.yaml:9"),
+            interval: None,
+            floor: None,
         }],
         seconds: 2.5,
         ..case("perplexity", "perplexity", model, artifact, "cpu", None, 66)

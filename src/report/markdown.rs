@@ -112,7 +112,8 @@ mod tests {
         let mut record = fixture::sample();
         let mut template = failed(&record);
         template.detail = "`".repeat(50_000);
-        template.findings = vec![Finding { subject: "|".repeat(500), detail: "<b>".repeat(500) }; 50];
+        template.findings =
+            vec![Finding { subject: "|".repeat(500), detail: "<b>".repeat(500), cause: None }; 50];
         for n in 0..1500 {
             record.cases.push(CaseRecord {
                 id: format!("s{n}/case/m/a"),
@@ -135,7 +136,8 @@ mod tests {
         let mut case = failed(&record);
         case.detail = hostile.into();
         case.verdict = Verdict::Fail { kind: "k".into(), message: hostile.into() };
-        case.findings = vec![Finding { subject: hostile.into(), detail: hostile.into() }];
+        case.findings =
+            vec![Finding { subject: hostile.into(), detail: hostile.into(), cause: Some(hostile.into()) }];
         case.expected_failure = Some(hostile.into());
         let skipped = CaseRecord { verdict: Verdict::Skip { reason: hostile.into() }, ..case.clone() };
         let passed = CaseRecord { verdict: Verdict::Pass, ..case.clone() };

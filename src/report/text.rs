@@ -149,7 +149,15 @@ mod tests {
 
     fn of(op: LimitOp, value: f64, bound: f64) -> Measurement {
         let limit = Some(Limit { op, value: bound, source: "p.yaml:1".into() });
-        Measurement { metric: "m".into(), value, unit: String::new(), n: 32, limit }
+        Measurement {
+            metric: "m".into(),
+            value,
+            unit: String::new(),
+            n: 32,
+            limit,
+            interval: None,
+            floor: None,
+        }
     }
 
     #[test]

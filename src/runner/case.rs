@@ -77,6 +77,8 @@ pub fn record(case: &Case, file: &str, answer: Answer<Judgement>, seconds: f64) 
         measurements: judged.measurements,
         findings: judged.findings,
         detail: judged.detail,
+        charts: judged.charts,
+        departures: judged.departures,
         reproduce: format!("apr-qa-runner run {} --case {}", quoted(file), quoted(&case.id)),
         seconds,
     };
@@ -109,7 +111,7 @@ fn settle(answer: Answer<Judgement>, optional: bool) -> Judgement {
         }
         Err(Unable::Failed { kind, message }) => Verdict::Error { kind, message },
     };
-    Judgement { verdict, measurements: Vec::new(), findings: Vec::new(), detail: String::new() }
+    Judgement::bare(verdict)
 }
 
 /// A pass without a measurement of at least one thing against a limit is no pass, whatever its gate says.
@@ -196,9 +198,16 @@ mod tests {
 
     fn judged(verdict: Verdict, n: u64) -> Answer<Judgement> {
         let limit = Some(Limit { op: LimitOp::AtMost, value: 1.0, source: "test".into() });
-        let measurements =
-            vec![Measurement { metric: "m".into(), value: 0.0, unit: String::new(), n, limit }];
-        Ok(Judgement { verdict, measurements, findings: Vec::new(), detail: String::new() })
+        let measurements = vec![Measurement {
+            metric: "m".into(),
+            value: 0.0,
+            unit: String::new(),
+            n,
+            limit,
+            interval: None,
+            floor: None,
+        }];
+        Ok(Judgement { measurements, ..Judgement::bare(verdict) })
     }
 
     fn fail() -> Verdict {
