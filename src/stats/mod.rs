@@ -3,10 +3,13 @@
 //! Sums are f64 and run in element order, so that equal inputs give equal results to the last bit.
 
 mod logits;
+mod proportion;
+mod special;
 mod tensor;
 mod tokens;
 
 pub use logits::{argmax, kl_divergence, log_softmax, logsumexp, top_two_gap};
+pub use proportion::{clopper_pearson, wilson};
 pub use tensor::{Noise, Statistics};
 pub use tokens::{count_mismatches, first_difference};
 
