@@ -3,6 +3,12 @@
 //! `oracle/<slug>/<prompt>.json` holds the tokens and the text, `<prompt>.logits.json` the log-probabilities of the
 //! same steps. Both are read strictly: a field too many or too few, or counts that disagree, is an error.
 
+mod compact;
+mod distributions;
+
+pub use compact::{CompactRow, Entry};
+pub use distributions::{ReferenceKey, StoredReference, parse as parse_distributions};
+
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

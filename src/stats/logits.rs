@@ -30,6 +30,23 @@ pub fn argmax(row: &[f32]) -> Option<u32> {
     best.map(|(i, _)| i as u32)
 }
 
+/// The ids of the `k` largest logits, best first, the lowest id first among equals; all of them where the row is
+/// shorter. NaN counts as the least.
+pub fn top_ids(row: &[f32], k: usize) -> Vec<u32> {
+    let better = |a: &u32, b: &u32| {
+        let of =
+            |id: &u32| row.get(*id as usize).copied().filter(|x| !x.is_nan()).unwrap_or(f32::NEG_INFINITY);
+        of(b).total_cmp(&of(a)).then(a.cmp(b))
+    };
+    let mut ids: Vec<u32> = (0..row.len() as u32).collect();
+    if k < ids.len() && k > 0 {
+        ids.select_nth_unstable_by(k - 1, better);
+    }
+    ids.truncate(k);
+    ids.sort_unstable_by(better);
+    ids
+}
+
 /// How far the best logit is from the second best; infinite for a row of one.
 pub fn top_two_gap(row: &[f32]) -> f64 {
     let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
@@ -81,6 +98,13 @@ mod tests {
             let sum: f64 = log_softmax(&row).iter().map(|lp| lp.exp()).sum();
             prop_assert!((sum - 1.0).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn the_best_ids_come_in_order_and_ties_by_id() {
+        assert_eq!(top_ids(&[1.0, 5.0, 3.0, 5.0, -0.0, 0.0], 3), [1, 3, 2]);
+        assert_eq!(top_ids(&[2.0, f32::NAN, 1.0], 9), [0, 2, 1]);
+        assert!(top_ids(&[1.0], 0).is_empty() && top_ids(&[], 4).is_empty());
     }
 
     #[test]

@@ -2,13 +2,19 @@
 //!
 //! Sums are f64 and run in element order, so that equal inputs give equal results to the last bit.
 
+mod bootstrap;
+mod divergence;
 mod logits;
+mod mcnemar;
 mod proportion;
 mod special;
 mod tensor;
 mod tokens;
 
-pub use logits::{argmax, kl_divergence, log_softmax, logsumexp, top_two_gap};
+pub use bootstrap::{Bounded, Cluster, FEWEST_CHUNKS, Resampling, SplitMix};
+pub use divergence::{Estimate, Position, QUANTILES, Summary, TOP, quantile, shared};
+pub use logits::{argmax, kl_divergence, log_softmax, logsumexp, top_ids, top_two_gap};
+pub use mcnemar::{McNemar, mcnemar};
 pub use proportion::{clopper_pearson, wilson};
 pub use tensor::{Noise, Statistics};
 pub use tokens::{count_mismatches, first_difference};
