@@ -16,6 +16,7 @@ mod decoder_stages;
 mod divergence;
 pub mod evidence;
 mod format_roundtrip;
+mod generation;
 mod hard_strings;
 mod layer_tree;
 mod lint;
@@ -76,6 +77,7 @@ pub const GATES: &[&dyn Gate] = &[
     &token_parity::TokenParity,
     &quant_drift::QuantDrift,
     &format_roundtrip::FormatRoundtrip,
+    &generation::Generation,
     &runtime_parity::RuntimeParity,
     &perplexity::Perplexity,
     &perplexity_drift::PerplexityDrift,
@@ -93,6 +95,7 @@ pub const BATTERY: &[&str] = &[
     "live-values",
     "contract-i2",
     "contract-i5",
+    "generation",
 ];
 
 /// The gate of that id.

@@ -17,7 +17,7 @@ pub use logits::{argmax, kl_divergence, log_softmax, logsumexp, top_ids, top_two
 pub use mcnemar::{McNemar, mcnemar};
 pub use proportion::{clopper_pearson, wilson};
 pub use tensor::{Noise, Statistics};
-pub use tokens::{count_mismatches, first_difference};
+pub use tokens::{count_mismatches, first_difference, loop_period};
 
 /// `exp` of the mean negative natural-log probability; `None` for no tokens at all.
 pub fn perplexity(log_probs: &[f64]) -> Option<f64> {

@@ -14,6 +14,23 @@ pub fn first_difference(a: &[u32], b: &[u32]) -> Option<usize> {
     (0..common).find(|&i| a[i] != b[i]).or((a.len() != b.len()).then_some(common))
 }
 
+/// The period of the loop that `ids` ends in: at least [`LEAST_REPEATS`] times the same at most [`LONGEST_PERIOD`]
+/// ids over at least half of the sequence. `None` where it ends in no loop.
+pub fn loop_period(ids: &[u32]) -> Option<usize> {
+    (1..=LONGEST_PERIOD).find(|&period| {
+        let repeated =
+            ids.iter().rev().zip(ids.iter().rev().skip(period)).take_while(|(a, b)| a == b).count();
+        let covered = repeated + period;
+        repeated > 0 && covered >= LEAST_REPEATS * period && 2 * covered >= ids.len()
+    })
+}
+
+/// A sentence said twice is style; said four times it is a loop.
+const LEAST_REPEATS: usize = 4;
+
+/// A longer phrase cannot come back often enough in the few tokens that gates generate.
+const LONGEST_PERIOD: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +69,22 @@ mod tests {
             })
         ) {
             prop_assert!(count_mismatches(&a, &c) <= count_mismatches(&a, &b) + count_mismatches(&b, &c));
+        }
+
+        #[test]
+        fn what_repeats_four_times_is_a_loop_and_what_never_repeats_is_none(
+            phrase in proptest::collection::vec(0u32..9, 1..7),
+            n in 4usize..9,
+        ) {
+            let looped = phrase.repeat(n);
+            let period = loop_period(&looped).unwrap();
+            prop_assert!(phrase.len() % period == 0 || looped.len() >= LEAST_REPEATS * period);
+            let counting: Vec<u32> = (0..looped.len() as u32).collect();
+            prop_assert_eq!(loop_period(&counting), None);
+            // A long text that only ends in a short stammer is no loop.
+            let mut text: Vec<u32> = (100..100 + 2 * looped.len() as u32).collect();
+            text.extend(&looped);
+            prop_assert_eq!(loop_period(&text), None);
         }
 
         #[test]
