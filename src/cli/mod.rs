@@ -18,6 +18,7 @@ mod model;
 mod pair;
 mod perplexity;
 mod playbook_file;
+mod report_args;
 mod rosetta;
 pub mod run;
 mod schema;

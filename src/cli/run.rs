@@ -1,9 +1,10 @@
 //! `run PLAYBOOK`: makes artifacts, judges cases, writes reports, says the verdict.
 
+use super::report_args::ReportArgs;
 use crate::playbook::Filter;
 use crate::record::RunRecord;
-use crate::report::{JunitDialect, JunitInconclusive, RenderOptions, github, terminal};
-use crate::runner::{self, Destinations, Interrupt, Options, Outcome, Style};
+use crate::report::{github, terminal};
+use crate::runner::{self, Interrupt, Options, Outcome, Style};
 use crate::{Error, Result};
 use clap::ValueEnum;
 use std::env;
@@ -19,24 +20,8 @@ pub struct RunArgs {
     playbook: PathBuf,
     #[command(flatten)]
     filter: CaseFilter,
-    /// Folder of all reports and of the evidence; default: the playbook's, else reports/NAME.
-    #[arg(long, value_name = "DIR", env = "APR_QA_REPORT_DIR")]
-    report_dir: Option<PathBuf>,
-    /// Write a further copy of the JUnit XML here.
-    #[arg(long, value_name = "PATH")]
-    report_junit: Option<PathBuf>,
-    /// Write a further copy of the Markdown report here.
-    #[arg(long, value_name = "PATH")]
-    report_md: Option<PathBuf>,
-    /// Write a further copy of the run record here, as JSON.
-    #[arg(long, value_name = "PATH")]
-    report_json: Option<PathBuf>,
-    /// `strict` leaves out of the JUnit XML what the Jenkins schema does not know.
-    #[arg(long, value_name = "DIALECT", default_value = "full")]
-    junit_dialect: Dialect,
-    /// How an inconclusive case stands in the JUnit XML.
-    #[arg(long, value_name = "AS", default_value = "failure")]
-    junit_inconclusive: Inconclusive,
+    #[command(flatten)]
+    reports: ReportArgs,
     /// Worker threads; default: the playbook's, else the machine's. No result depends on it.
     #[arg(long, value_name = "N", env = "APR_QA_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -99,22 +84,14 @@ impl CaseFilter {
     }
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Dialect {
-    Full,
-    Strict,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Inconclusive {
-    Failure,
-    Skipped,
-}
-
+/// When to color.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Color {
+pub enum Color {
+    /// On a terminal that wants it.
     Auto,
+    /// Everywhere.
     Always,
+    /// Nowhere.
     Never,
 }
 
@@ -123,22 +100,8 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let options = Options {
         playbook: args.playbook.clone(),
         filter: args.filter.filter(),
-        destinations: Destinations {
-            folder: args.report_dir.clone(),
-            junit: args.report_junit.clone(),
-            markdown: args.report_md.clone(),
-            json: args.report_json.clone(),
-        },
-        render: RenderOptions {
-            junit_dialect: match args.junit_dialect {
-                Dialect::Full => JunitDialect::Full,
-                Dialect::Strict => JunitDialect::Strict,
-            },
-            junit_inconclusive: match args.junit_inconclusive {
-                Inconclusive::Failure => JunitInconclusive::Failure,
-                Inconclusive::Skipped => JunitInconclusive::Skipped,
-            },
-        },
+        destinations: args.reports.destinations(),
+        render: args.reports.render(),
         threads: args.threads.map(usize::from),
         fail_fast: args.fail_fast,
         progress: progress(args.no_progress),
@@ -157,7 +120,8 @@ pub fn run(args: RunArgs) -> Result<u8> {
     Ok(if args.exit_zero && record.interrupted.is_none() { 0 } else { record.exit_code })
 }
 
-fn progress(none: bool) -> Style {
+/// How progress is shown on stderr.
+pub fn progress(none: bool) -> Style {
     let in_ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
     let dumb = env::var("TERM").is_ok_and(|term| term == "dumb");
     match (none, std::io::stderr().is_terminal() && !in_ci && !dumb) {
@@ -168,7 +132,7 @@ fn progress(none: bool) -> Style {
 }
 
 /// `--color`, then NO_COLOR, CLICOLOR_FORCE, TERM=dumb, then whether stdout is a terminal.
-fn colored(when: Color) -> bool {
+pub fn colored(when: Color) -> bool {
     let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
     match when {
         Color::Always => true,
@@ -179,12 +143,13 @@ fn colored(when: Color) -> bool {
     }
 }
 
-fn in_github() -> bool {
+/// Whether a GitHub workflow runs this.
+pub fn in_github() -> bool {
     env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true")
 }
 
 /// Step summary, annotations and outputs, where GitHub offers them.
-fn tell_github(record: &RunRecord, folder: &Path) -> Result<()> {
+pub fn tell_github(record: &RunRecord, folder: &Path) -> Result<()> {
     if in_github() {
         super::print_text(&github::annotations(record))?;
     }
