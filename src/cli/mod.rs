@@ -4,6 +4,7 @@
 
 mod canary;
 mod check;
+mod compare;
 mod completions;
 mod convert;
 mod diff;
@@ -64,6 +65,8 @@ struct Cli {
 enum Command {
     /// Run a playbook: make its artifacts, judge them, write the reports.
     Run(Box<run::RunArgs>),
+    /// Hold candidates against their reference, whoever made them, with limits that calibrate themselves.
+    Compare(Box<compare::Args>),
     /// Check a playbook without any model: every problem with line, column and a suggestion.
     Validate(validate::Args),
     /// List the cases that a playbook expands to.
@@ -110,6 +113,7 @@ impl Command {
     fn execute(self) -> crate::Result<u8> {
         match self {
             Command::Run(args) => run::run(*args),
+            Command::Compare(args) => compare::execute(&args),
             Command::Validate(args) => validate::execute(&args),
             Command::List(args) => list::execute(&args),
             Command::Explain(args) => explain::execute(&args),

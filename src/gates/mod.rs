@@ -88,7 +88,6 @@ pub const GATES: &[&dyn Gate] = &[
 /// order in which they speak: what is cheap and names its culprit comes first.
 pub const BATTERY: &[&str] = &[
     "weights-check",
-    "declared-config",
     "config-parity",
     "decoder-stages",
     "layer-tree",

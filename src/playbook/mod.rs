@@ -4,6 +4,7 @@
 //! [`Catalog`] that the runner passes in, so that a misspelt gate is an error on its line before anything runs.
 
 mod check;
+mod compose;
 mod diagnostics;
 mod estimate;
 mod explain;
@@ -25,6 +26,7 @@ mod source;
 mod suggest;
 mod tree;
 
+pub use compose::{Comparison, REFERENCE};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use estimate::Estimate;
 pub use explain::{Explanation, FileSizes, explain};

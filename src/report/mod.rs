@@ -3,6 +3,7 @@
 //! No report sees a model, a gate, the environment or the clock: the same record gives the same bytes, whether it
 //! comes from the run itself or from its evidence file.
 
+pub mod comparison;
 pub mod evidence;
 pub mod github;
 mod json;

@@ -36,6 +36,11 @@ pub fn summary(record: &RunRecord, color: bool) -> String {
     text
 }
 
+/// The line that ends every summary: verdict, counts, time, exit code.
+pub fn last_line_of(record: &RunRecord, color: bool) -> String {
+    last_line(record, Paint(color))
+}
+
 /// One line for a finished case, for logs: `PASS  suite/gate/… 0.120 s`.
 pub fn case_line(case: &CaseRecord, color: bool) -> String {
     let mark = Paint(color).mark(&case.verdict, &word(&case.verdict).to_uppercase());
