@@ -53,6 +53,7 @@ fn opened(path: &Path, backend: &str) -> Opened {
         backend: backend.into(),
         threads: 2,
         role: Role::UnderTest,
+        kept: None,
     })
 }
 

@@ -3,6 +3,7 @@
 //! No result depends on how the tokens were fed: one prefill, pieces of it, or token by token give the same bits.
 
 mod distribution;
+mod distributions;
 mod generate;
 mod importance;
 mod sampling;
@@ -11,6 +12,7 @@ mod session;
 
 pub use crate::stats::{argmax, logsumexp};
 pub use distribution::top_logprobs;
+pub use distributions::{Feeding, Row, Scoring, chunks_of, diverge, each_row, keep};
 pub use generate::generate;
 pub use importance::importance;
 pub use score::{Perplexity, perplexity, score};

@@ -2,7 +2,7 @@
 //! that this program does not know.
 
 use crate::formats::{Checkpoint, NamedTensor};
-use crate::models::{self, CanonicalTensor, RowOrder};
+use crate::models::{self, CanonicalTensor, RowOrder, Weight};
 use crate::tensor::{DType, Shape, Tensor};
 use crate::{Kind, Result, quant};
 
@@ -21,6 +21,13 @@ pub fn view(checkpoint: &Checkpoint) -> Result<View> {
     Ok(View { unknown_family: None, tensors })
 }
 
+/// The weights of a model that was made here, under their canonical names.
+pub fn view_of_model(model: &models::Model) -> View {
+    let tensors =
+        model.weights.iter().map(|(name, weight)| Viewed::Made(name.clone(), weight.clone())).collect();
+    View { unknown_family: None, tensors }
+}
+
 /// The weights of a checkpoint.
 pub struct View {
     /// What the file calls its architecture, where no family answers to it: names are then the stored ones.
@@ -35,6 +42,8 @@ pub enum Viewed {
     Canonical(CanonicalTensor),
     /// As it stands in the file.
     Stored(NamedTensor),
+    /// Made here, by its canonical name; it stands in no file.
+    Made(String, Weight),
 }
 
 impl View {
@@ -50,6 +59,7 @@ impl Viewed {
         match self {
             Viewed::Canonical(t) => &t.name,
             Viewed::Stored(t) => &t.name,
+            Viewed::Made(name, _) => name,
         }
     }
 
@@ -58,6 +68,7 @@ impl Viewed {
         match self {
             Viewed::Canonical(t) => &t.stored,
             Viewed::Stored(t) => &t.name,
+            Viewed::Made(name, _) => name,
         }
     }
 
@@ -66,6 +77,7 @@ impl Viewed {
         match self {
             Viewed::Canonical(t) => t.dtype,
             Viewed::Stored(t) => t.tensor.dtype,
+            Viewed::Made(_, weight) => weight.tensor.dtype,
         }
     }
 
@@ -74,6 +86,7 @@ impl Viewed {
         match self {
             Viewed::Canonical(t) => &t.shape,
             Viewed::Stored(t) => &t.tensor.shape,
+            Viewed::Made(_, weight) => &weight.tensor.shape,
         }
     }
 
@@ -85,6 +98,7 @@ impl Viewed {
         match self {
             Viewed::Canonical(t) => t.to_f32(),
             Viewed::Stored(t) => quant::to_f32(&t.tensor),
+            Viewed::Made(_, weight) => weight.to_f32(),
         }
     }
 
@@ -96,20 +110,25 @@ impl Viewed {
     pub fn blocks(&self) -> Result<Option<Vec<u8>>> {
         let canonical = match self {
             Viewed::Stored(t) => return Ok(Some(t.tensor.bytes.to_vec())),
+            Viewed::Made(_, weight) => return Ok(canonical_bytes(weight)),
             Viewed::Canonical(t) => t,
         };
         let weight = match canonical.weight() {
             Err(e) if e.kind == Kind::Unsupported => return Ok(None),
             other => other?,
         };
-        let tensor = &weight.tensor;
-        if tensor.dtype != canonical.dtype {
+        if weight.tensor.dtype != canonical.dtype {
             return Ok(None);
         }
-        Ok(match weight.rows {
-            RowOrder::Canonical => Some(tensor.bytes.to_vec()),
-            RowOrder::RopePairs { .. } => reordered(tensor, weight.rows),
-        })
+        Ok(canonical_bytes(&weight))
+    }
+}
+
+/// The bytes of a weight, rows in canonical order.
+fn canonical_bytes(weight: &Weight) -> Option<Vec<u8>> {
+    match weight.rows {
+        RowOrder::Canonical => Some(weight.tensor.bytes.to_vec()),
+        RowOrder::RopePairs { .. } => reordered(&weight.tensor, weight.rows),
     }
 }
 

@@ -56,6 +56,11 @@ impl<'a> Workshop<'a> {
         made
     }
 
+    /// Where distributions are kept between runs: apart for every program, since another engine may round otherwise.
+    pub fn distributions(&self) -> PathBuf {
+        self.folder.join("distributions").join(self.program.get(..16).unwrap_or(&self.program))
+    }
+
     /// The digests of all sources and outside files used so far, by what they are.
     pub fn digests(&self) -> impl Iterator<Item = (String, &str)> {
         self.known.iter().filter_map(|((model, artifact), place)| {

@@ -21,6 +21,7 @@ pub use catalog::Catalog;
 pub use interrupt::Interrupt;
 pub use output::{Destinations, write_atomically};
 pub use progress::Style;
+pub use references::BUILT_IN_TEXT;
 pub use resolve::{Planned, resolve};
 
 use crate::Result;

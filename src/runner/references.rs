@@ -9,6 +9,9 @@ use crate::{Error, Kind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+/// The text that ships with the program, for models whose playbook names none.
+pub const BUILT_IN_TEXT: &str = include_str!("../../oracle/text/prose.txt");
+
 /// The references of one model of a playbook. Files are read when a gate asks.
 pub struct ModelReferences {
     model: String,
@@ -41,7 +44,7 @@ impl ModelReferences {
     }
 
     fn read_text(&self) -> Answer<Arc<str>> {
-        let path = self.text.as_deref().ok_or_else(|| self.not_named("text"))?;
+        let Some(path) = self.text.as_deref() else { return Ok(BUILT_IN_TEXT.into()) };
         let text =
             std::fs::read_to_string(path).map_err(|error| Unable::Reference(Error::io(path, &error)))?;
         Ok(text.into())
@@ -66,8 +69,8 @@ impl References for ModelReferences {
 
     fn text(&self) -> Answer<(Arc<str>, String)> {
         let text = self.text_read.get_or_init(|| self.read_text()).clone()?;
-        let shown = self.text.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-        Ok((text, shown))
+        let shown = self.text.as_deref().map(|path| path.display().to_string());
+        Ok((text, shown.unwrap_or_else(|| "built-in text".to_owned())))
     }
 
     fn perplexity_ceiling(&self) -> Option<(f64, String)> {

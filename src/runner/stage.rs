@@ -113,6 +113,7 @@ impl<'a> Stage<'a> {
             backend: part.backend.clone(),
             threads: self.threads,
             role,
+            kept: Some(self.workshop.distributions()),
         });
         let subject = opened.in_role(role);
         self.open.insert(part, opened);

@@ -1,11 +1,13 @@
 //! One artifact's files: opened, bound to their family and read once, however many cases and backends ask.
 
-use super::{Checked, LintIssue, Linted, SingleTokens, TensorFacts, TokenizerFacts};
-use crate::formats::{Checkpoint, Container, open};
+use super::{Checked, LintIssue, Linted, SingleTokens, TensorFacts, TokenizerFacts, hyperparameters};
+use crate::formats::{Checkpoint, Container, GgufValue, open};
 use crate::inspect::{self, Severity, View};
 use crate::models::{self, Model};
+use crate::tensor::DType;
 use crate::tokenizer::{Token, TokenKind, Tokenizer, TokenizerModel, TokenizerSpec};
-use crate::{Error, Result};
+use crate::{Error, Result, convert};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +22,7 @@ pub(super) struct Artifact {
     single_tokens: OnceLock<Result<Arc<SingleTokens>>>,
     pub(super) checked: OnceLock<Result<Arc<Checked>>>,
     linted: OnceLock<Result<Arc<Linted>>>,
+    identity: OnceLock<Result<[u8; 32]>>,
 }
 
 impl Artifact {
@@ -33,7 +36,23 @@ impl Artifact {
             single_tokens: OnceLock::new(),
             checked: OnceLock::new(),
             linted: OnceLock::new(),
+            identity: OnceLock::new(),
         }
+    }
+
+    /// This model with its weights encoded as `types` says, by this program's quantiser; all else is this one's. It
+    /// stands in no file: what is asked of the file is answered by this one.
+    pub fn twin(&self, types: &BTreeMap<String, DType>, threads: usize) -> Result<Artifact> {
+        let checkpoint = self.checkpoint()?;
+        let made = Arc::new(convert::twin(&checkpoint, types, threads)?);
+        let twin = Artifact::new(self.path.clone());
+        let weights = Arc::new(inspect::view_of_model(&made));
+        // A cell that was just made is empty.
+        let _ = twin.checkpoint.set(Ok(checkpoint));
+        let _ = twin.weights.set(Ok(weights));
+        let _ = twin.model.set(Ok(made));
+        let _ = twin.tokenizer.set(self.tokenizer());
+        Ok(twin)
     }
 
     pub fn path(&self) -> &Path {
@@ -97,6 +116,33 @@ impl Artifact {
     pub fn single_tokens(&self) -> Result<Arc<SingleTokens>> {
         let tokenizer = self.tokenizer()?;
         self.single_tokens.get_or_init(|| single_tokens(&tokenizer).map(Arc::new)).clone()
+    }
+
+    /// SHA-256 over settings and weights: equal exactly where the engine computes the same, bit for bit.
+    pub fn identity(&self, threads: usize) -> Result<[u8; 32]> {
+        let weights = self.weights()?;
+        let compute = || {
+            let mut hash = Sha256::new();
+            for (name, value) in hyperparameters(&self.model()?.config) {
+                hash.update(format!("{name}={value}\n"));
+            }
+            hash.update(inspect::identity(&weights, threads)?);
+            Ok(hash.finalize().into())
+        };
+        self.identity.get_or_init(compute).clone()
+    }
+
+    /// What the file says of the importance matrix that it was quantised with: key and value.
+    pub fn importance(&self) -> Result<Option<String>> {
+        const GGUF: &str = "quantize.imatrix.file";
+        const APR: &str = "quantization_importance";
+        Ok(match &self.checkpoint()?.container {
+            Container::Hf(_) => None,
+            Container::Gguf(header) => {
+                header.get(GGUF).and_then(GgufValue::as_str).map(|file| format!("{GGUF} = {file}"))
+            }
+            Container::Apr(header) => header.metadata.get(APR).map(|said| format!("{APR} = {said}")),
+        })
     }
 
     /// Whether the file is an APR file that says its names and bytes are the contract's.

@@ -4,9 +4,13 @@
 //! public fields break it in the ways that gates must notice.
 
 use super::*;
+use crate::oracle::{CompactRow, ReferenceKey};
+use crate::quant;
+use crate::tensor::{Bytes, Tensor};
 use std::collections::HashMap;
 
 /// A scripted subject. The fields are what its answers are made of.
+#[derive(Clone)]
 pub struct FakeSubject {
     /// As given.
     pub info: SubjectInfo,
@@ -18,6 +22,12 @@ pub struct FakeSubject {
     pub gap: f32,
     /// Added to the logit of every odd id: harm that changes numbers before it changes tokens.
     pub noise: f32,
+    /// The same of its twin: what a correct conversion costs.
+    pub twin_noise: f32,
+    /// What its distributions differ by when they are computed in another way.
+    pub floor: f64,
+    /// What the file says of an importance matrix.
+    pub importance: Option<String>,
     /// Perplexity of any text.
     pub perplexity: f64,
     /// As given.
@@ -70,6 +80,9 @@ impl FakeSubject {
             next: HashMap::from([(0, 1), (1, 2), (2, 3)]),
             gap: 8.0,
             noise: 0.0,
+            twin_noise: 0.0,
+            floor: 0.0,
+            importance: None,
             perplexity: 7.0,
             hyperparameters: BTreeMap::from([
                 ("norm_eps".into(), "0.00001".into()),
@@ -201,6 +214,87 @@ impl Subject for FakeSubject {
     fn lint(&self) -> Answer<Arc<Linted>> {
         self.willing()?;
         Ok(Arc::new(self.lint.clone()))
+    }
+
+    fn identity(&self) -> Answer<[u8; 32]> {
+        self.willing()?;
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&self.noise.to_le_bytes());
+        let values = self.weights.iter().flat_map(|(_, values)| values);
+        for (i, byte) in values.flat_map(|v| v.to_le_bytes()).enumerate() {
+            digest[4 + i % 28] = digest[4 + i % 28].wrapping_mul(31).wrapping_add(byte);
+        }
+        Ok(digest)
+    }
+
+    fn importance(&self) -> Answer<Option<String>> {
+        self.willing()?;
+        Ok(self.importance.clone())
+    }
+
+    fn requantized(&self, types: &BTreeMap<String, DType>) -> Answer<Arc<dyn Subject>> {
+        self.willing()?;
+        let mut twin = self.clone();
+        twin.noise = self.twin_noise;
+        for (facts, values) in &mut twin.weights {
+            let Some(dtype) = types.get(&facts.name) else { continue };
+            let shape = facts.shape.clone();
+            let bytes = quant::from_f32(*dtype, &shape, values).map_err(Unable::Reference)?;
+            let tensor = Tensor { dtype: *dtype, shape, bytes: Bytes::from_vec(bytes) };
+            facts.dtype = *dtype;
+            *values = quant::to_f32(&tensor).map_err(Unable::Reference)?;
+        }
+        Ok(Arc::new(twin))
+    }
+
+    fn distributions(&self, plan: &DistributionPlan) -> Answer<Arc<KeptReference>> {
+        let ids = self.encode(&plan.text, true)?;
+        let chunks = (ids.len() / plan.ctx).min(plan.chunks);
+        let vocab = self.vocabulary.len();
+        let key = ReferenceKey {
+            model: self.identity()?,
+            text: [0; 32],
+            ctx: plan.ctx as u32,
+            chunks: chunks as u32,
+            vocab: vocab as u32,
+            top: plan.top.min(vocab) as u32,
+            samples: 0,
+            seed: plan.seed,
+        };
+        let ids = ids[..chunks * plan.ctx].to_vec();
+        let mut rows = Vec::new();
+        for chunk in ids.chunks(plan.ctx) {
+            let logits = self.logits(chunk)?;
+            for at in plan.ctx / 2..plan.ctx - 1 {
+                let row = logits.row(at).expect("a row per token");
+                rows.push(CompactRow::of(row, chunk[at + 1], vocab, 0, 1).expect("numbers"));
+            }
+        }
+        let stored = StoredReference { key, ids, rows };
+        Ok(Arc::new(KeptReference { stored, provenance: "computed".into() }))
+    }
+
+    fn divergence(&self, reference: &StoredReference) -> Answer<Arc<Divergences>> {
+        self.infers()?;
+        let (ctx, mut rows) = (reference.key.ctx as usize, reference.rows.iter());
+        let mut positions = Vec::new();
+        for chunk in reference.ids.chunks(ctx) {
+            let logits = self.logits(chunk)?;
+            for at in ctx / 2..ctx - 1 {
+                let kept = rows.next().expect("a row per position");
+                let compared = kept.compare(logits.row(at).expect("a row per token"));
+                positions.push(compared.ok_or_else(|| {
+                    Unable::Refused(crate::Error::new(crate::Kind::NonFinite, "scoring", "a logit is NaN"))
+                })?);
+            }
+        }
+        Ok(Arc::new(Divergences { positions, per_chunk: reference.key.per_chunk() }))
+    }
+
+    fn self_test(&self, own: &StoredReference) -> Answer<Arc<Vec<SelfTest>>> {
+        self.willing()?;
+        let positions = own.rows.len() as u64;
+        Ok(Arc::new(vec![SelfTest { what: "2 threads".into(), positions, kl: self.floor, same_top: 1.0 }]))
     }
 
     fn speed(&self, _prompt: &str, _tokens: usize) -> Answer<Speed> {

@@ -3,16 +3,19 @@
 use super::artifact::{Artifact, tensor_facts, tokenizer_facts};
 use super::running::Running;
 use super::{
-    Answer, Checked, FaultOffer, Figure, Generated, Injected, Linted, LogitRows, SingleTokens, Speed,
-    Subject, SubjectInfo, TensorFacts, TokenizerFacts, stranger,
+    Answer, Checked, DistributionPlan, Divergences, FaultOffer, Figure, Generated, Injected, KeptReference,
+    Linted, LogitRows, SelfTest, SingleTokens, Speed, Subject, SubjectInfo, TensorFacts, TokenizerFacts,
+    stranger,
 };
 use crate::infer::EngineOptions;
 use crate::models::{Ffn, ModelConfig, NormKind, Position};
+use crate::oracle::StoredReference;
 use crate::record::Unable;
+use crate::tensor::DType;
 use crate::{Kind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Opens the artifact at `place` at the first question; opening itself cannot fail.
 ///
@@ -39,6 +42,8 @@ pub struct Place {
     pub threads: usize,
     /// Under test, or the reference.
     pub role: Role,
+    /// Where its distributions are kept between runs; `None` keeps them for this run alone.
+    pub kept: Option<PathBuf>,
 }
 
 /// What a subject is in a case.
@@ -56,18 +61,44 @@ pub struct Opened {
     info: SubjectInfo,
     artifact: Arc<Artifact>,
     running: Option<Arc<Running>>,
+    threads: usize,
+    /// Oldest first; what they hold in memory is bounded by [`KEPT_TWINS`].
+    twins: Arc<Mutex<VecDeque<(BTreeMap<String, DType>, Opened)>>>,
 }
 
 impl Opened {
     /// The artifact at `place`, whatever its role there. Nothing is read yet.
     pub fn new(place: Place) -> Opened {
-        let Place { model, artifact, path, shown, backend, threads, role: _ } = place;
+        let Place { model, artifact, path, shown, backend, threads, role: _, kept } = place;
         let files = Arc::new(Artifact::new(path));
         let running = (!backend.is_empty()).then(|| {
             let options = EngineOptions { backend: backend.clone(), threads };
-            Arc::new(Running::new(Arc::clone(&files), options))
+            Arc::new(Running::new(Arc::clone(&files), options, kept))
         });
-        Opened { info: SubjectInfo { model, artifact, path: shown, backend }, artifact: files, running }
+        let info = SubjectInfo { model, artifact, path: shown, backend };
+        Opened { info, artifact: files, running, threads, twins: Arc::default() }
+    }
+
+    /// This model encoded in other types, made once.
+    fn twin(&self, types: &BTreeMap<String, DType>) -> Result<Opened> {
+        // Held while a twin is made: whoever asks for the same one meanwhile waits for it.
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = twins.iter().find(|(of, _)| of == types) {
+            return Ok(known.clone());
+        }
+        let artifact = Arc::new(self.artifact.twin(types, self.threads)?);
+        let running = self.running.as_ref().map(|running| Arc::new(running.of(Arc::clone(&artifact))));
+        let info = SubjectInfo { artifact: format!("twin of {}", self.info.artifact), ..self.info.clone() };
+        let twin = Opened { info, artifact, running, threads: self.threads, twins: Arc::default() };
+        twins.push_back((types.clone(), twin.clone()));
+        let size = |twin: &Opened| -> usize {
+            let made = twin.artifact.model().map(|m| m.weights.values().map(|w| w.tensor.bytes.len()).sum());
+            made.unwrap_or(0)
+        };
+        while twins.len() > 1 && twins.iter().map(|(_, twin)| size(twin)).sum::<usize>() > KEPT_TWINS {
+            twins.pop_front();
+        }
+        Ok(twin)
     }
 
     /// The subject that a case sees. Both roles share what was read and answered.
@@ -75,6 +106,9 @@ impl Opened {
         Arc::new(Loaded { opened: self.clone(), role })
     }
 }
+
+/// Bytes of weights that twins may hold; one is always kept.
+const KEPT_TWINS: usize = 1 << 30;
 
 /// A view of shared, cached things; cheap to make for every case.
 struct Loaded {
@@ -181,6 +215,35 @@ impl Subject for Loaded {
 
     fn lint(&self) -> Answer<Arc<Linted>> {
         self.blame(self.files().lint())
+    }
+
+    fn identity(&self) -> Answer<[u8; 32]> {
+        self.infers()?;
+        self.blame(self.files().identity(self.opened.threads))
+    }
+
+    fn importance(&self) -> Answer<Option<String>> {
+        self.blame(self.files().importance())
+    }
+
+    fn requantized(&self, types: &BTreeMap<String, DType>) -> Answer<Arc<dyn Subject>> {
+        self.infers()?;
+        Ok(self.blame(self.opened.twin(types))?.in_role(Role::Reference))
+    }
+
+    fn distributions(&self, plan: &DistributionPlan) -> Answer<Arc<KeptReference>> {
+        let engine = self.engine()?;
+        self.blame(engine.distributions(plan))
+    }
+
+    fn divergence(&self, reference: &StoredReference) -> Answer<Arc<Divergences>> {
+        let engine = self.engine()?;
+        self.blame(engine.divergence(reference))
+    }
+
+    fn self_test(&self, own: &StoredReference) -> Answer<Arc<Vec<SelfTest>>> {
+        let engine = self.engine()?;
+        self.blame(engine.self_test(own))
     }
 
     fn speed(&self, prompt: &str, tokens: usize) -> Answer<Speed> {

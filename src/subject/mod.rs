@@ -4,6 +4,7 @@
 //! that cannot be read is refused, a reference that cannot be read is an error of the run.
 
 mod artifact;
+mod distributions;
 #[cfg(test)]
 pub mod fake;
 mod health;
@@ -11,8 +12,10 @@ mod loaded;
 mod running;
 mod stranger;
 
+pub use distributions::{DistributionPlan, Divergences, KeptReference, SelfTest};
 pub use loaded::{Opened, Place, Role, hyperparameters, open};
 
+use crate::oracle::StoredReference;
 use crate::record::Unable;
 use crate::tensor::{DType, Shape};
 use std::collections::BTreeMap;
@@ -66,6 +69,25 @@ pub trait Subject: Send + Sync {
 
     /// What readers of the file stumble over though nothing in it is broken.
     fn lint(&self) -> Answer<Arc<Linted>>;
+
+    /// SHA-256 over settings and weights: equal exactly where two artifacts compute the same, bit for bit.
+    fn identity(&self) -> Answer<[u8; 32]>;
+
+    /// What the file says of the importance matrix that it was quantised with.
+    fn importance(&self) -> Answer<Option<String>>;
+
+    /// This model with every weight encoded in `types[canonical name]` by our own exact quantiser, in the role of a
+    /// reference: what a correct conversion to those types is. A weight without an entry is kept.
+    fn requantized(&self, types: &BTreeMap<String, DType>) -> Answer<Arc<dyn Subject>>;
+
+    /// The distributions over a text, compactly: from where an earlier run stored them, else computed and stored.
+    fn distributions(&self, plan: &DistributionPlan) -> Answer<Arc<KeptReference>>;
+
+    /// How this artifact's distributions differ from those of a reference, on the reference's tokens.
+    fn divergence(&self, reference: &StoredReference) -> Answer<Arc<Divergences>>;
+
+    /// How this artifact differs from its own stored distributions when only the way of computing changes.
+    fn self_test(&self, own: &StoredReference) -> Answer<Arc<Vec<SelfTest>>>;
 
     /// How fast it generates `tokens` tokens after `prompt`, greedily: measured anew at every call.
     fn speed(&self, prompt: &str, tokens: usize) -> Answer<Speed>;

@@ -1,17 +1,23 @@
 //! One artifact on one backend: loaded once, its generations, logits and perplexities kept for the cases that ask again.
 
 use super::artifact::Artifact;
-use super::{Figure, Generated, LogitRows, Speed};
+use super::distributions::Taking;
+use super::{DistributionPlan, Divergences, Figure, Generated, KeptReference, LogitRows, SelfTest, Speed};
 use crate::Result;
 use crate::infer::{EngineOptions, GenerateOptions, LoadedModel, Sampling, generate, perplexity};
+use crate::oracle::StoredReference;
 use crate::tokenizer::Tokenizer;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Bytes of logits that are kept: the paths of a few prompts over a vocabulary of 150,000.
 const KEPT_LOGITS: usize = 256 << 20;
+
+/// References that are kept in memory: 50 MB each for 20,000 positions.
+const KEPT_DISTRIBUTIONS: usize = 2;
 
 /// A loaded model with what it has already answered.
 pub(super) struct Running {
@@ -24,11 +30,19 @@ pub(super) struct Running {
     logits: Mutex<VecDeque<(Vec<u32>, Arc<LogitRows>)>>,
     /// By text and context.
     perplexities: Mutex<HashMap<(String, usize), Figure>>,
+    /// Where distributions are kept between runs.
+    folder: Option<PathBuf>,
+    /// Oldest first; at most [`KEPT_DISTRIBUTIONS`].
+    distributions: Mutex<VecDeque<(DistributionPlan, Arc<KeptReference>)>>,
+    /// By what the reference depends on.
+    divergences: Mutex<HashMap<String, Arc<Divergences>>>,
+    /// By what the distributions depend on.
+    self_tests: Mutex<HashMap<String, Arc<Vec<SelfTest>>>>,
 }
 
 impl Running {
-    /// `artifact` on the backend of `options`; nothing is loaded yet.
-    pub fn new(artifact: Arc<Artifact>, options: EngineOptions) -> Running {
+    /// `artifact` on the backend of `options`, its distributions kept in `folder`; nothing is loaded yet.
+    pub fn new(artifact: Arc<Artifact>, options: EngineOptions, folder: Option<PathBuf>) -> Running {
         Running {
             artifact,
             options,
@@ -36,7 +50,16 @@ impl Running {
             generations: Mutex::default(),
             logits: Mutex::default(),
             perplexities: Mutex::default(),
+            folder,
+            distributions: Mutex::default(),
+            divergences: Mutex::default(),
+            self_tests: Mutex::default(),
         }
+    }
+
+    /// Another artifact that runs as this one does; nothing is loaded yet.
+    pub fn of(&self, artifact: Arc<Artifact>) -> Running {
+        Running::new(artifact, self.options.clone(), self.folder.clone())
     }
 
     pub fn generate(&self, prompt: &str, tokens: usize) -> Result<Arc<Generated>> {
@@ -101,6 +124,46 @@ impl Running {
         let figure = Figure { perplexity: found.perplexity, tokens_scored: found.tokens_scored as u64 };
         lock(&self.perplexities).insert(key, figure);
         Ok(figure)
+    }
+
+    pub fn distributions(&self, plan: &DistributionPlan) -> Result<Arc<KeptReference>> {
+        if let Some((_, known)) = lock(&self.distributions).iter().find(|(of, _)| of == plan) {
+            return Ok(Arc::clone(known));
+        }
+        let bos = bos_of(&*self.artifact.tokenizer()?);
+        let kept = Arc::new(self.with_model(|taking| taking.take(plan, bos))?);
+        let mut all = lock(&self.distributions);
+        all.push_back((plan.clone(), Arc::clone(&kept)));
+        while all.len() > KEPT_DISTRIBUTIONS {
+            all.pop_front();
+        }
+        Ok(kept)
+    }
+
+    pub fn divergence(&self, reference: &StoredReference) -> Result<Arc<Divergences>> {
+        let key = reference.key.file_name();
+        if let Some(known) = lock(&self.divergences).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(self.with_model(|taking| taking.diverge(reference))?);
+        lock(&self.divergences).insert(key, Arc::clone(&found));
+        Ok(found)
+    }
+
+    pub fn self_test(&self, own: &StoredReference) -> Result<Arc<Vec<SelfTest>>> {
+        let key = own.key.file_name();
+        if let Some(known) = lock(&self.self_tests).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(self.with_model(|taking| taking.self_test(own))?);
+        lock(&self.self_tests).insert(key, Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn with_model<T>(&self, ask: impl FnOnce(&Taking) -> Result<T>) -> Result<T> {
+        let model = self.model()?;
+        let Running { artifact, options, folder, .. } = self;
+        ask(&Taking { artifact, model: &model, options, folder: folder.as_ref() })
     }
 
     fn model(&self) -> Result<LoadedModel> {

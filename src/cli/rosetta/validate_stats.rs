@@ -88,6 +88,7 @@ fn open(path: &Path, role: Role) -> Arc<dyn Subject> {
         backend: String::new(),
         threads: 1,
         role,
+        kept: None,
     })
 }
 

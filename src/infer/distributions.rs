@@ -1,0 +1,303 @@
+//! The distributions of a model over a text, row by row: kept compactly, or compared with what was kept.
+//!
+//! The text is cut and scored as [`super::perplexity`] does it. Logits of a few positions are in memory at once,
+//! whatever the length of the text.
+
+use super::LoadedModel;
+use crate::oracle::{CompactRow, ReferenceKey, StoredReference};
+use crate::stats::Position;
+use crate::{Error, Kind, Result};
+use std::thread;
+use std::time::Instant;
+
+/// How a text is fed; no result may depend on it, and the noise floor shows whether one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feeding {
+    /// Tokens of the unscored half that are fed at once.
+    pub prefill: usize,
+    /// Tokens of the scored half that are fed at once: so many rows of logits are held.
+    pub piece: usize,
+}
+
+impl Default for Feeding {
+    /// A vocabulary of 150,000 then takes 40 MB.
+    fn default() -> Feeding {
+        Feeding { prefill: usize::MAX, piece: 64 }
+    }
+}
+
+/// Which part of a text is scored, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoring<'a> {
+    /// `[chunks * ctx]`; with BOS in place where the model's rules put one.
+    pub ids: &'a [u32],
+    /// Tokens per chunk.
+    pub ctx: usize,
+    /// How it is fed.
+    pub feeding: Feeding,
+    /// Threads that share the rows of one piece; no result depends on it.
+    pub threads: usize,
+    /// No chunk begins after this, except the first.
+    pub until: Option<Instant>,
+}
+
+/// The distribution after some tokens, and the token that really follows.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Counted over the scored positions of all chunks.
+    pub index: usize,
+    /// What follows.
+    pub label: u32,
+    /// `[vocab]`
+    pub logits: &'a [f32],
+}
+
+/// The tokens of whole chunks of `ctx` of `ids`, at most `chunks` of them, BOS put in the place of the first token of
+/// each where there is one: llama.cpp's rule.
+///
+/// # Errors
+/// [`Kind::Usage`] for a `ctx` under 4, and for a text shorter than one chunk.
+pub fn chunks_of(ids: &[u32], ctx: usize, chunks: usize, bos: Option<u32>) -> Result<Vec<u32>> {
+    if ctx < 4 || ids.len() < ctx || chunks == 0 {
+        let what = format!("{} tokens make no chunk of {ctx}", ids.len());
+        return Err(
+            Error::new(Kind::Usage, "text", what).hint("use a longer text, or shorter chunks of at least 4")
+        );
+    }
+    let mut kept: Vec<u32> = ids.chunks_exact(ctx).take(chunks).flatten().copied().collect();
+    if let Some(bos) = bos {
+        kept.iter_mut().step_by(ctx).for_each(|first| *first = bos);
+    }
+    Ok(kept)
+}
+
+/// What `judge` makes of every scored row, in order of the text. Rows of one piece are judged by several threads.
+///
+/// # Errors
+/// Those of `judge`, the first in order of the text; [`Kind::Contract`] for chunks longer than the model's context.
+pub fn each_row<T: Send>(
+    model: &LoadedModel,
+    scoring: &Scoring,
+    judge: &(dyn Fn(Row) -> Result<T> + Sync),
+) -> Result<Vec<T>> {
+    let &Scoring { ids, ctx, feeding, threads, until } = scoring;
+    let longest = model.config().max_positions;
+    if ctx > longest {
+        let what = format!("the context of {longest} positions is shorter than chunks of {ctx} tokens");
+        return Err(Error::new(Kind::Contract, "scoring", what).hint("use shorter chunks"));
+    }
+    let mut session = model.session();
+    let mut judged = Vec::new();
+    for (i, chunk) in ids.chunks_exact(ctx).enumerate() {
+        if i > 0 && until.is_some_and(|until| Instant::now() >= until) {
+            break;
+        }
+        session.reset();
+        let (before, scored) = chunk[..ctx - 1].split_at(ctx / 2);
+        for piece in before.chunks(feeding.prefill.max(1)) {
+            session.prefill(piece)?;
+        }
+        let labels = &chunk[ctx / 2 + 1..];
+        let mut done = 0;
+        for piece in scored.chunks(feeding.piece.max(1)) {
+            let first = judged.len();
+            // [piece.len(), vocab]
+            let logits = session.logits_all(piece)?;
+            let labels = &labels[done..done + piece.len()];
+            judged.extend(judge_piece(&logits, labels, first, threads, judge)?);
+            done += piece.len();
+        }
+    }
+    Ok(judged)
+}
+
+/// Judges the rows of one piece, by as many threads as there are; the order is that of the rows.
+fn judge_piece<T: Send>(
+    logits: &[f32],
+    labels: &[u32],
+    first: usize,
+    threads: usize,
+    judge: &(dyn Fn(Row) -> Result<T> + Sync),
+) -> Result<Vec<T>> {
+    let vocab = logits.len() / labels.len().max(1);
+    let share = labels.len().div_ceil(threads.max(1)).max(1);
+    let of = &|at: usize, labels: &[u32]| -> Result<Vec<T>> {
+        let row = |(i, label): (usize, &u32)| {
+            let logits = &logits[(at + i) * vocab..(at + i + 1) * vocab];
+            judge(Row { index: first + at + i, label: *label, logits })
+        };
+        labels.iter().enumerate().map(row).collect()
+    };
+    if share >= labels.len() {
+        return of(0, labels);
+    }
+    thread::scope(|scope| {
+        let workers: Vec<_> = labels
+            .chunks(share)
+            .enumerate()
+            .map(|(i, labels)| scope.spawn(move || of(i * share, labels)))
+            .collect();
+        let mut all = Vec::with_capacity(labels.len());
+        for worker in workers {
+            all.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
+}
+
+/// The distributions of `model` over the text of `scoring`, compactly. `key` gives what is kept of a position; its
+/// chunks become those that were reached before `scoring.until`.
+///
+/// # Errors
+/// Those of [`each_row`]; [`Kind::NonFinite`] where a logit is NaN; [`Kind::Internal`] for a key of another model.
+pub fn keep(model: &LoadedModel, scoring: &Scoring, key: ReferenceKey) -> Result<StoredReference> {
+    if key.vocab as usize != model.config().vocab_size {
+        return Err(Error::new(Kind::Internal, "scoring", "the key is that of another vocabulary"));
+    }
+    let rows = each_row(model, scoring, &|row| {
+        let seed = key.seed.wrapping_add(row.index as u64);
+        CompactRow::of(row.logits, row.label, key.top as usize, key.samples as usize, seed)
+            .ok_or_else(|| no_number(row.index))
+    })?;
+    let chunks = rows.len() / key.per_chunk().max(1);
+    let ids = scoring.ids[..chunks * scoring.ctx].to_vec();
+    Ok(StoredReference { key: ReferenceKey { chunks: chunks as u32, ..key }, ids, rows })
+}
+
+/// How `model` differs from `reference` at every position of the first `chunks` chunks.
+///
+/// # Errors
+/// Those of [`each_row`]; [`Kind::Contract`] for another vocabulary; [`Kind::NonFinite`] where a logit is NaN.
+pub fn diverge(
+    model: &LoadedModel,
+    reference: &StoredReference,
+    chunks: usize,
+    feeding: Feeding,
+    threads: usize,
+) -> Result<Vec<Position>> {
+    let (ours, theirs) = (model.config().vocab_size, reference.key.vocab as usize);
+    if ours != theirs {
+        let what = format!("it has logits for {ours} tokens, its reference for {theirs}");
+        return Err(
+            Error::new(Kind::Contract, "scoring", what).hint("was padding of the vocabulary lost or added?")
+        );
+    }
+    let ctx = reference.key.ctx as usize;
+    let ids = &reference.ids[..(chunks * ctx).min(reference.ids.len())];
+    let scoring = Scoring { ids, ctx, feeding, threads, until: None };
+    each_row(model, &scoring, &|row| {
+        let kept = reference.rows.get(row.index).ok_or_else(|| no_number(row.index))?;
+        kept.compare(row.logits).ok_or_else(|| no_number(row.index))
+    })
+}
+
+fn no_number(index: usize) -> Error {
+    Error::new(Kind::NonFinite, "scoring", "a logit is NaN, or all are infinite")
+        .at(format!("scored position {index}"))
+        .hint("check the weights for NaN or infinite values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::random_model::{Random, config, model};
+    use crate::infer::{EngineOptions, score};
+    use crate::stats::{Position, kl_divergence};
+    use crate::tensor::DType;
+
+    fn load(family: &str, seed: u64) -> LoadedModel {
+        let options = EngineOptions { backend: "reference".into(), threads: 1 };
+        LoadedModel::load(&model(&config(family), DType::F32, seed), &options).expect("a whole model")
+    }
+
+    fn key(chunks: usize, top: u32) -> ReferenceKey {
+        ReferenceKey {
+            model: [0; 32],
+            text: [0; 32],
+            ctx: 20,
+            chunks: chunks as u32,
+            vocab: 131,
+            top,
+            samples: 8,
+            seed: 1,
+        }
+    }
+
+    fn scoring(ids: &[u32], threads: usize, feeding: Feeding) -> Scoring<'_> {
+        Scoring { ids, ctx: 20, feeding, threads, until: None }
+    }
+
+    #[test]
+    fn rows_are_those_that_perplexity_scores() {
+        let model = load("llama", 5);
+        let ids = chunks_of(&Random(8).ids(45, 131), 20, 9, Some(7)).expect("two chunks");
+        assert_eq!((ids.len(), ids[0], ids[20]), (40, 7, 7));
+        let kept = keep(&model, &scoring(&ids, 1, Feeding::default()), key(2, 131)).expect("scored");
+        let expected: Vec<f64> =
+            ids.chunks(20).flat_map(|chunk| score(&model, chunk).expect("fits")[10..].to_vec()).collect();
+        let found: Vec<f64> = kept.rows.iter().map(CompactRow::label_log_prob).collect();
+        assert_eq!((found.len(), kept.key.per_chunk()), (18, 9));
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} {expected:?}");
+    }
+
+    #[test]
+    fn threads_and_feeding_change_nothing() {
+        let model = load("qwen2", 5);
+        let ids = chunks_of(&Random(4).ids(60, 131), 20, 9, None).expect("three chunks");
+        let one = keep(&model, &scoring(&ids, 1, Feeding::default()), key(3, 16)).expect("scored");
+        let split =
+            keep(&model, &scoring(&ids, 3, Feeding { prefill: 3, piece: 4 }), key(3, 16)).expect("scored");
+        assert_eq!(one, split);
+        let none = diverge(&model, &one, 9, Feeding::default(), 2).expect("scored");
+        assert_eq!(none.len(), 27);
+        assert!(none.iter().all(|p| p.kl.abs() < 1e-12 && p.same_top()), "{none:?}");
+        assert_eq!(diverge(&model, &one, 2, Feeding::default(), 2).expect("scored").len(), 18);
+    }
+
+    #[test]
+    fn the_compact_divergence_is_near_the_full_one_and_its_bounds_hold_it() {
+        let (base, other) = (load("llama", 5), load("llama", 6));
+        let ids = chunks_of(&Random(4).ids(200, 131), 20, 10, None).expect("ten chunks");
+        let rows = |model: &LoadedModel| -> Vec<Vec<f32>> {
+            each_row(model, &scoring(&ids, 2, Feeding::default()), &|row| Ok(row.logits.to_vec()))
+                .expect("scored")
+        };
+        let full: Vec<f64> = rows(&base)
+            .iter()
+            .zip(rows(&other))
+            .map(|(p, q)| kl_divergence(p, &q).expect("one length"))
+            .collect();
+        let kept = keep(&base, &scoring(&ids, 2, Feeding::default()), key(10, 24)).expect("scored");
+        let found = diverge(&other, &kept, 10, Feeding::default(), 2).expect("scored");
+        assert!(found.iter().zip(&full).all(|(p, f)| p.kl_low <= f + 1e-10 && *f <= p.kl_high + 1e-10));
+        let mean = |f: fn(&Position) -> f64| found.iter().map(f).sum::<f64>() / found.len() as f64;
+        let truth = full.iter().sum::<f64>() / full.len() as f64;
+        assert!((mean(|p| p.kl) - truth).abs() < 0.05 * truth, "{} {truth}", mean(|p| p.kl));
+        let whole = keep(&base, &scoring(&ids, 2, Feeding::default()), key(10, 131)).expect("scored");
+        let exact = diverge(&other, &whole, 10, Feeding::default(), 1).expect("scored");
+        assert!(exact.iter().zip(&full).all(|(p, f)| (p.kl - f).abs() < 1e-12));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_refused() {
+        let model = load("llama", 5);
+        let ids = chunks_of(&Random(4).ids(40, 131), 20, 9, None).expect("two chunks");
+        let kept = keep(&model, &scoring(&ids, 1, Feeding::default()), key(2, 16)).expect("scored");
+        let wider = StoredReference { key: ReferenceKey { vocab: 140, ..kept.key.clone() }, ..kept };
+        let error = diverge(&model, &wider, 2, Feeding::default(), 1).expect_err("another vocabulary");
+        assert_eq!(error.kind, Kind::Contract);
+        assert!(chunks_of(&ids, 41, 1, None).is_err() && chunks_of(&ids, 3, 1, None).is_err());
+        let long = Random(4).ids(2000, 131);
+        let scoring = Scoring { ids: &long, ctx: 2000, feeding: Feeding::default(), threads: 1, until: None };
+        assert_eq!(each_row(&model, &scoring, &|_| Ok(())).expect_err("too long").kind, Kind::Contract);
+    }
+
+    #[test]
+    fn time_that_is_up_ends_after_a_whole_chunk() {
+        let model = load("llama", 5);
+        let ids = chunks_of(&Random(4).ids(100, 131), 20, 5, None).expect("five chunks");
+        let late = Scoring { until: Some(Instant::now()), ..scoring(&ids, 1, Feeding::default()) };
+        let kept = keep(&model, &late, key(5, 16)).expect("one chunk is always scored");
+        assert_eq!((kept.key.chunks, kept.rows.len(), kept.ids.len()), (1, 9, 20));
+    }
+}
