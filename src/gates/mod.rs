@@ -29,6 +29,8 @@ mod runtime_parity;
 mod throughput;
 mod token_parity;
 pub mod trial;
+#[cfg(test)]
+mod vacuity;
 mod weights_check;
 
 pub use evidence::{Evidence, holds};
