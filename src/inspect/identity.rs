@@ -80,7 +80,7 @@ mod tests {
             convert(&source, &path, &options).expect("converts");
             open(&path).expect("a sound conversion")
         };
-        let of = |checkpoint| identity(&view(checkpoint).expect("bound"), 2).expect("decodes");
+        let of = |checkpoint: &_| identity(&view(checkpoint).expect("bound"), 2).expect("decodes");
         let (gguf, apr) = (made("a.gguf", Quantize::Q8_0), made("a.apr", Quantize::Q8_0));
         assert_eq!(of(&gguf), of(&apr));
         assert_ne!(of(&gguf), of(&reference));
