@@ -260,14 +260,7 @@ impl Judged<'_> {
         let fixed = |name: &str| self.trial.settings.given_number(name);
         if let Some((limit, source)) = fixed("max_kl") {
             let found = self.mean(|i| positions[i].kl);
-            self.push(
-                evidence,
-                "kl_mean",
-                found,
-                "nats",
-                Bound::at_most(limit, source),
-                Some(self.floor),
-            );
+            self.push(evidence, "kl_mean", found, "nats", Bound::at_most(limit, source), Some(self.floor));
         }
         if let Some((limit, source)) = fixed("min_same_top") {
             self.push(evidence, "same_top", self.same_top(), "", Bound::at_least(limit, source), None);
