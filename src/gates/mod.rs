@@ -18,6 +18,8 @@ pub mod evidence;
 mod format_roundtrip;
 mod generation;
 mod hard_strings;
+mod kl_charts;
+mod kl_divergence;
 mod layer_tree;
 mod lint;
 mod live_values;
@@ -26,9 +28,11 @@ mod perplexity;
 mod perplexity_drift;
 mod quant_drift;
 mod runtime_parity;
+mod tensor_fidelity;
 mod throughput;
 mod token_parity;
 pub mod trial;
+mod twin_types;
 #[cfg(test)]
 mod vacuity;
 mod weights_check;
@@ -72,6 +76,7 @@ pub const GATES: &[&dyn Gate] = &[
     &contract_i2::ContractI2,
     &contract_i3::ContractI3,
     &contract_i4::ContractI4,
+    &tensor_fidelity::TensorFidelity,
     &contract_i5::ContractI5,
     &contract_i1::ContractI1,
     &oracle_logits::OracleLogits,
@@ -83,6 +88,7 @@ pub const GATES: &[&dyn Gate] = &[
     &runtime_parity::RuntimeParity,
     &perplexity::Perplexity,
     &perplexity_drift::PerplexityDrift,
+    &kl_divergence::KlDivergence,
     &throughput::Throughput,
 ];
 
@@ -95,7 +101,9 @@ pub const BATTERY: &[&str] = &[
     "layer-tree",
     "live-values",
     "contract-i2",
+    "tensor-fidelity",
     "contract-i5",
+    "kl-divergence",
     "generation",
 ];
 

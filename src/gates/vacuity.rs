@@ -280,7 +280,7 @@ fn settings(gate: &dyn Gate) -> Settings {
         match (name, default) {
             ("chunks", _) => Some(ParamValue::Number(64.0)),
             ("ctx", _) => Some(ParamValue::Number(32.0)),
-            ("n_heads", _) => Some(ParamValue::Number(4.0)),
+            ("num_heads", _) => Some(ParamValue::Number(4.0)),
             ("min_tokens_per_second", _) => Some(ParamValue::Number(0.1)),
             (_, Some(ParamDefault::Required)) => Some(ParamValue::Number(1000.0)),
             (_, _) => None,

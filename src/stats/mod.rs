@@ -3,6 +3,7 @@
 //! Sums are f64 and run in element order, so that equal inputs give equal results to the last bit.
 
 mod bootstrap;
+mod columns;
 mod divergence;
 mod logits;
 mod mcnemar;
@@ -12,6 +13,7 @@ mod tensor;
 mod tokens;
 
 pub use bootstrap::{Bounded, Cluster, FEWEST_CHUNKS, Resampling, SplitMix};
+pub use columns::spared_columns;
 pub use divergence::{Estimate, Position, QUANTILES, Summary, TOP, quantile, shared};
 pub use logits::{argmax, kl_divergence, log_softmax, logsumexp, top_ids, top_two_gap};
 pub use mcnemar::{McNemar, mcnemar};
