@@ -161,10 +161,12 @@ fn hold_prompts(paths: &Paths, evidence: &mut Evidence, source: String) {
 /// The coarsest encoding, by its KL limit, among the weights that are not the same numbers; `None` where all are.
 fn coarsest_difference(trial: &Trial, original: &dyn Subject) -> Answer<Option<DType>> {
     let (theirs, ours) = (original.tensors()?, trial.subject.tensors()?);
-    let mut coarsest: Option<(f64, DType)> = None;
+    let (mut coarsest, mut compared): (Option<(f64, DType)>, u64) = (None, 0);
     for tensor in ours.iter() {
         let Some(other) = theirs.iter().find(|t| t.name == tensor.name) else { continue };
-        if original.values(&other.name)? == trial.subject.values(&tensor.name)? {
+        let (before, after) = (original.values(&other.name)?, trial.subject.values(&tensor.name)?);
+        compared += u64::from(!before.is_empty() && !after.is_empty());
+        if before == after {
             continue;
         }
         // The original's own encoding is no excuse: its numbers are the truth here. A tensor that kept its encoding
@@ -174,6 +176,9 @@ fn coarsest_difference(trial: &Trial, original: &dyn Subject) -> Answer<Option<D
         if coarsest.is_none_or(|(worst, _)| kl > worst) {
             coarsest = Some((kl, dtype));
         }
+    }
+    if compared == 0 {
+        return Err(Unable::Vacuous("no weight of the two models could be compared".into()));
     }
     match trial.settings.given_word("encoding") {
         Some(name) if coarsest.is_some() => {

@@ -99,6 +99,11 @@ impl Gate for KlDivergence {
         let (text, text_source) = trial.references.text()?;
         let kept = reference.distributions(&plan(trial, text)?)?;
         let floor = reference.self_test(&kept.stored)?;
+        if floor.iter().all(|test| test.positions == 0) {
+            return Err(Unable::Vacuous(
+                "the reference was not compared with itself: its noise is unknown".into(),
+            ));
+        }
         let twin = twin_of(trial, reference)?;
         let (found, of_twin, reused) = divergences(trial.subject, twin.as_deref(), &kept)?;
         let mut evidence = Evidence::new();

@@ -33,7 +33,9 @@ struct Hollow {
 
 impl Hollow {
     fn new(artifact: &str, hollow: Option<(&'static str, Nothing)>) -> Hollow {
-        Hollow { inner: FakeSubject::new(artifact), hollow, asked: Mutex::default() }
+        let mut inner = FakeSubject::new(artifact);
+        inner.hyperparameters.insert("n_layers".into(), "1".into());
+        Hollow { inner, hollow, asked: Mutex::default() }
     }
 
     /// Whether `question` is to be answered with nothing; notes that it was asked.
@@ -225,8 +227,16 @@ const QUESTIONS: &[(&str, &[Nothing])] = &[
 ];
 
 /// What a gate asks for its words or its limits and not for its verdict: gate, question and why.
-const NOT_MEASURED: &[(&str, &str, &str)] =
-    &[("contract-i4", "hyperparameters", "only to name the heads in a likely cause")];
+const NOT_MEASURED: &[(&str, &str, &str)] = &[
+    ("contract-i1", "values", "they choose the limit; what is measured are logits"),
+    (
+        "kl-divergence",
+        "tensors",
+        "they choose the twin's types; without any it is the reference, the strictest limit",
+    ),
+    ("contract-i4", "hyperparameters", "only to name the heads in a likely cause"),
+    ("tensor-fidelity", "hyperparameters", "only to name the heads in a likely cause"),
+];
 
 /// References that remember whether they were asked.
 struct Watched {
@@ -359,7 +369,7 @@ fn every_gate_passes_on_a_sound_subject() {
 
 #[test]
 fn no_gate_passes_on_an_empty_measurement() {
-    let mut tried = 0;
+    let (mut tried, mut vacuous) = (0, Vec::new());
     for gate in GATES {
         let id = gate.info().id;
         for (question, kinds) in QUESTIONS {
@@ -379,14 +389,14 @@ fn no_gate_passes_on_an_empty_measurement() {
                         continue;
                     }
                     tried += 1;
-                    assert!(
-                        !passed(&answer),
-                        "{id} passes with {nothing:?} `{question}` of {side:?}: {answer:?}"
-                    );
+                    if passed(&answer) {
+                        vacuous.push(format!("{id} passes with {nothing:?} `{question}` of {side:?}"));
+                    }
                 }
             }
         }
     }
+    assert!(vacuous.is_empty(), "{}", vacuous.join("\n"));
     assert!(tried > 60, "only {tried} combinations were asked for");
 }
 
