@@ -164,7 +164,11 @@ fn models_of_other_shapes_are_walked_as_far_as_they_agree() {
 #[test]
 fn a_nan_is_named_and_does_not_spread_to_local_errors() {
     let whole = model(&config("llama"), DType::F32, 11);
-    let broken = change(&whole, "0.v_proj.weight", |v| v[5] = f32::NAN);
+    let mut broken = whole.clone();
+    let weight = broken.weights.get_mut("0.v_proj.weight").expect("there");
+    let mut bytes = weight.tensor.bytes.to_vec();
+    bytes[20..24].copy_from_slice(&f32::NAN.to_le_bytes());
+    weight.tensor.bytes = Bytes::from_vec(bytes);
     let walk = against(&whole, &broken, None, 20).expect("one model");
     assert_eq!(first(&walk).0, "blk.0 attn_v");
     let over: Vec<_> = walk.taps.iter().filter(|t| t.is_over()).map(TapError::name).collect();
