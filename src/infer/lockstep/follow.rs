@@ -9,6 +9,7 @@ use crate::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// An output of the original.
 pub(super) struct Shown {
@@ -28,6 +29,7 @@ pub(super) enum Mode {
 /// Computes the original.
 pub(super) struct Lead {
     channels: Vec<SyncSender<Arc<Shown>>>,
+    until: Option<Instant>,
 }
 
 /// Computes beside it. What it holds is shared with the thread that runs it, which takes the table from it in the end.
@@ -42,8 +44,8 @@ struct Following {
 }
 
 impl Lead {
-    pub fn new(channels: Vec<SyncSender<Arc<Shown>>>) -> Lead {
-        Lead { channels }
+    pub fn new(channels: Vec<SyncSender<Arc<Shown>>>, until: Option<Instant>) -> Lead {
+        Lead { channels, until }
     }
 
     /// Feeds `ids` in pieces.
@@ -58,6 +60,9 @@ impl Observer for Lead {
     }
 
     fn see(&mut self, tap: Tap, values: Vec<f32>) -> Result<Option<Arc<Vec<f32>>>> {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return Err(Error::new(Kind::Environment, "lockstep", "the time for the walk is over"));
+        }
         let shown = Arc::new(Shown { tap, values: Arc::new(values) });
         match self.channels.iter().all(|channel| channel.send(Arc::clone(&shown)).is_ok()) {
             true => Ok(None),

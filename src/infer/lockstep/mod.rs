@@ -14,11 +14,15 @@ use follow::{Lead, Mode, follow, guarded, root_cause};
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Instant;
 use sums::Sums;
 
 /// Above so many dB two results are the same number computed in f32: 24 bits are 144 dB, and sums of a few thousand
 /// products lose some twenty of them.
 pub const EXACT_DB: f64 = 120.0;
+
+/// The same between two backends, whose sums run in another order and whose exponentials are others.
+pub const OTHER_BACKEND_DB: f64 = 90.0;
 
 /// An operation may be so much worse than expected. The twin rounds the same weights to the same encoding; another
 /// sound rounding of them (round half away or to even, a search for scales that ends elsewhere) moves the error of
@@ -36,11 +40,13 @@ pub struct Walkers<'a> {
     pub candidate: &'a LoadedModel,
     /// What a correct conversion to the candidate's encodings gives, where it could be made.
     pub twin: Option<&'a LoadedModel>,
-    /// For operations of weights that no twin vouches for: by canonical name, the lowest signal-to-noise ratio in dB
-    /// that the candidate's encoding of it leaves. `None`: nothing may move.
+    /// For weights that no twin vouches for, by canonical name: the lowest signal-to-noise ratio in dB that the
+    /// candidate's encoding leaves. `None`: the twin's, and without one nothing may move.
     pub floor: &'a dyn Fn(&str) -> Option<f64>,
     /// How much worse than expected an operation may be, in dB: [`MARGIN_DB`] for the same rounding.
     pub margin_db: f64,
+    /// The walk is given up at that time.
+    pub until: Option<Instant>,
 }
 
 /// One operation of one layer.
@@ -116,13 +122,15 @@ pub fn walk(walkers: &Walkers, ids: &[u32]) -> Result<Walk> {
         .flatten()
         .flat_map(|model| [(model, Mode::Forced), (model, Mode::Free)])
         .collect();
-    let tables = together(original, &parties, &ids)?;
+    let tables = together(original, &parties, &ids, walkers.until)?;
     let [forced, free, twins @ ..] = &tables[..] else {
         return Err(Error::new(Kind::Internal, "lockstep", "a walk gave no result"));
     };
     let (twin_forced, twin_free) = (twins.first(), twins.get(1));
     tell_unmatched(original, free, &mut notes);
     let tied = original.config().tied_embeddings;
+    let same_backend = original.backend_name() == candidate.backend_name();
+    let exact = if same_backend { EXACT_DB } else { OTHER_BACKEND_DB };
     let taps: Vec<TapError> = free
         .places
         .iter()
@@ -140,7 +148,7 @@ pub fn walk(walkers: &Walkers, ids: &[u32]) -> Result<Walk> {
                 cosine: sums.cosine(),
                 expected_db,
                 expected_cumulative_db: expected(twin_free),
-                bound_db: expected_db.min(EXACT_DB) - walkers.margin_db,
+                bound_db: expected_db.min(exact) - walkers.margin_db,
                 by_position: sums.by_position(),
             }
         })
@@ -162,7 +170,12 @@ struct Table {
 }
 
 /// Computes the original and everybody beside it. One that ends early ends the others, and its reason is told.
-fn together(original: &LoadedModel, parties: &[(&LoadedModel, Mode)], ids: &[u32]) -> Result<Vec<Table>> {
+fn together(
+    original: &LoadedModel,
+    parties: &[(&LoadedModel, Mode)],
+    ids: &[u32],
+    until: Option<Instant>,
+) -> Result<Vec<Table>> {
     thread::scope(|scope| {
         let (mut channels, mut handles) = (Vec::new(), Vec::new());
         for (model, mode) in parties {
@@ -171,7 +184,7 @@ fn together(original: &LoadedModel, parties: &[(&LoadedModel, Mode)], ids: &[u32
             channels.push(sender);
             handles.push(scope.spawn(move || guarded(|| follow(model, receiver, *mode, ids, PIECE))));
         }
-        let own = guarded(|| Lead::new(channels).run(original, ids, PIECE));
+        let own = guarded(|| Lead::new(channels, until).run(original, ids, PIECE));
         let gone = |_| Err(Error::new(Kind::Internal, "lockstep", "a thread vanished"));
         let others = handles.into_iter().map(|handle| handle.join().unwrap_or_else(gone)).collect();
         root_cause(own, others)

@@ -21,6 +21,7 @@ fn against(original: &Model, candidate: &Model, twin: Option<&Model>, tokens: us
         twin: twin.as_ref(),
         floor: &|_| None,
         margin_db: MARGIN_DB,
+        until: None,
     };
     walk(&walkers, &Random(3).ids(tokens, 131))
 }
@@ -180,10 +181,15 @@ fn one_walk_that_ends_early_ends_all_and_its_reason_is_told() {
     let whole = load(&model(&config("llama"), DType::F32, 12));
     let short = load(&model(&ModelConfig { max_positions: 8, ..config("llama") }, DType::F32, 12));
     let parties = [(&whole, Mode::Free), (&short, Mode::Free), (&whole, Mode::Forced)];
-    let error = together(&whole, &parties, &Random(1).ids(20, 131)).err().expect("20 tokens do not fit in 8");
+    let error =
+        together(&whole, &parties, &Random(1).ids(20, 131), None).err().expect("20 tokens do not fit in 8");
     assert!(error.to_string().contains("exceed the model's context of 8"), "{error}");
-    let error = together(&short, &parties[..1], &Random(1).ids(20, 131)).err().expect("nor in the original");
+    let error =
+        together(&short, &parties[..1], &Random(1).ids(20, 131), None).err().expect("nor in the original");
     assert!(error.to_string().contains("exceed the model's context of 8"), "{error}");
+    let late =
+        together(&whole, &parties[..1], &[1, 2, 3], Some(Instant::now())).err().expect("no time is left");
+    assert!(late.to_string().contains("time for the walk is over"), "{late}");
     let panicked = guarded(|| -> Result<()> { panic!("by design") }).expect_err("a panic is an error");
     assert!(panicked.to_string().contains("by design"), "{panicked}");
 }
@@ -194,8 +200,14 @@ fn without_a_twin_the_encoding_says_what_is_expected() {
     let rounded = encoded(&whole, DType::Q8_0);
     let (original, candidate) = (load(&whole), load(&rounded));
     let floor = |name: &str| (!name.contains("norm")).then_some(33.0);
-    let walkers =
-        Walkers { original: &original, candidate: &candidate, twin: None, floor: &floor, margin_db: 3.0 };
+    let walkers = Walkers {
+        original: &original,
+        candidate: &candidate,
+        twin: None,
+        floor: &floor,
+        margin_db: 3.0,
+        until: None,
+    };
     let found = walk(&walkers, &Random(3).ids(24, 131)).expect("one model");
     assert!(found.first_over.is_none(), "{:?}", found.first());
     let strict = Walkers { floor: &|_| Some(60.0), ..walkers };
