@@ -92,11 +92,11 @@ fn a_wrong_weight_is_named_with_its_cause_in_every_encoding() {
             }
         }
     };
-    // tiny-llama: 64 wide, 4 query and 2 key heads of 16.
+    // tiny-llama: 4 query and 2 key heads of 32.
     let pairs = |values: &mut Vec<f32>| {
-        let (order, width) = (RowOrder::RopePairs { head_dim: 16 }, values.len() / 32);
+        let (order, width) = (RowOrder::RopePairs { head_dim: 32 }, values.len() / 64);
         let old = values.clone();
-        for row in 0..32 {
+        for row in 0..64 {
             let from = order.stored_row(row);
             values[row * width..(row + 1) * width].copy_from_slice(&old[from * width..(from + 1) * width]);
         }
