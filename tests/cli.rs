@@ -379,6 +379,28 @@ fn permuted_by_queries(folder: &Path) -> PathBuf {
 }
 
 #[test]
+fn bisect_names_the_operation_that_is_wrong_and_what_to_fix() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let original = tiny("tiny-llama");
+    let sound = converted(folder.path(), "tiny-llama", "sound.gguf", &["--quantize", "q4_0"]);
+    let fine = json(&["bisect", shown(&original), shown(&sound), "--tokens", "24", "--json"]);
+    assert_eq!((&fine["passed"], &fine["tokens"]), (&Json::Bool(true), &Json::from(24)));
+    let operations = fine["operations"].as_array().expect("rows");
+    assert!(operations.len() > 20 && operations.iter().all(|row| row["over_budget"] == false));
+
+    let broken = permuted_by_queries(folder.path());
+    let found = json_with_code(1, &["bisect", shown(&original), shown(&broken), "--json"]);
+    let first = &found["operations"][found["first_over"].as_u64().expect("an index") as usize];
+    assert_eq!(first["tensor"], "0.k_proj.weight", "{first}");
+    assert_eq!(found["causes"][0]["id"], "rows-permuted-by-wrong-heads", "{}", found["causes"]);
+    let text = runner(&["bisect", shown(&original), shown(&broken), "--text", "Once upon a time"]);
+    let shown_text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(shown_text.contains("OVER blk.0 attn_k"), "{shown_text}");
+    assert!(shown_text.contains("first over budget: blk.0 attn_k, SQNR "), "{shown_text}");
+    assert_eq!(code(&runner(&["bisect", shown(&original), "no-such-file.gguf"])), 3);
+}
+
+#[test]
 fn check_names_every_problem_with_its_likely_cause() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let original = tiny("tiny-llama");

@@ -191,5 +191,12 @@ fn rows_in_the_wrong_rope_order_are_named() {
     gguf::write(&broken, &header.metadata, &tensors.collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{e}"));
     let record = run(folder.path(), "tiny-llama", &broken);
     names(&record, "contract-i4", "1.q_proj.weight");
-    assert!(failed(&record).iter().any(|case| case.gate == "contract-i1"), "{:#?}", failed(&record));
+    let failures = failed(&record);
+    let case = failures.iter().find(|case| case.gate == "contract-i1").expect("the text changes too");
+    // A gate about numbers is followed by a walk: what is at fault comes first, with its cause and a picture.
+    let finding = case.findings.first().expect("it is localised");
+    assert_eq!(finding.subject, "1.q_proj.weight", "{case:#?}");
+    assert_eq!(finding.cause.as_deref(), Some("rows-interleaved"), "{case:#?}");
+    assert!(finding.detail.starts_with("first over budget: blk.1 attn_q, SQNR "), "{}", finding.detail);
+    assert!(case.detail.contains("1. rows-interleaved (") && !case.charts.is_empty(), "{}", case.detail);
 }

@@ -7,6 +7,7 @@ mod detect;
 mod gates;
 mod heap;
 mod layout;
+mod localise;
 mod mutate;
 mod oracles;
 mod parsers;

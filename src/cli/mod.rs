@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr. `apr-qa-runner PLAYBOOK` is `run PLAYBOOK`.
 
+mod bisect;
 mod canary;
 mod check;
 mod compare;
@@ -91,6 +92,8 @@ enum Command {
     Lint(lint::Args),
     /// Compare two models: settings, metadata, and every tensor by its canonical name.
     Diff(diff::Args),
+    /// Walk a conversion beside its original, operation by operation: where they part, and what to fix.
+    Bisect(bisect::Args),
     /// Freeze what a model says, and hold it against the model later.
     #[command(subcommand)]
     Canary(canary::Command),
@@ -126,6 +129,7 @@ impl Command {
             Command::Hex(args) => hex::execute(&args),
             Command::Lint(args) => lint::execute(&args),
             Command::Diff(args) => diff::execute(&args),
+            Command::Bisect(args) => bisect::execute(&args),
             Command::Canary(command) => canary::execute(&command),
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),

@@ -2,7 +2,8 @@
 //!
 //! Families differ by the switches of [`ModelConfig`], backends by the operations of [`Backend`].
 
-use super::{Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Observer, Rope, Want};
+use super::tap::Taps;
+use super::{Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Observer, Op, Rope, Want};
 use crate::models::{Ffn, Model, ModelConfig, Position, RopeScaling};
 use crate::{Error, Kind, Result};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ struct Sequence<B: Backend> {
     attended: B::Buffer,   // [n, n_heads, head_dim]
     projected: B::Buffer,  // [n, hidden], what a norm waits for before it is added to x
     wide: B::Buffer,       // [n, intermediate], activated
-    observer: Option<Observer>,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -96,41 +97,71 @@ impl<B: Backend> Sequence<B> {
         let (start, n) = (self.position, ids.len());
         let angles: Option<Angles> = rope.as_ref().map(|r| r.angles(start, n));
         let local_angles: Option<Angles> = local_rope.as_ref().map(|r| r.angles(start, n));
+        let mut taps = Taps { observer: self.observer.as_deref_mut().map(|o| o as _), start, n };
 
         b.embed(&w.token_embd, ids, &mut self.x)?;
         if config.embed_scale != 1.0 {
             b.scale(config.embed_scale, &mut self.x);
         }
+        taps.show(b, None, Op::Embedding, &mut self.x)?;
         if let Some(table) = &w.position_embd {
             b.add_positions(table, start, &mut self.x)?;
+            taps.show(b, None, Op::Positions, &mut self.x)?;
         }
         for (l, (layer, cache)) in w.layers.iter().zip(&mut self.caches).enumerate() {
             let window = config.window.filter(|_| config.is_local(l)).map(|w| w.size);
             let angles = local_angles.as_ref().filter(|_| window.is_some()).or(angles.as_ref());
             b.norm(&layer.attn_norm, &self.x, &mut self.normed);
-            show(&mut self.observer, b, l, &["q_proj", "k_proj", "v_proj"], &self.normed);
+            taps.show(b, l, Op::AttnNorm, &mut self.normed)?;
             let projections = [&layer.q_proj, &layer.k_proj, &layer.v_proj];
             b.linear(projections, &self.normed, [&mut self.q, &mut self.k, &mut self.v])?;
+            taps.show(b, l, Op::QProj, &mut self.q)?;
+            taps.show(b, l, Op::KProj, &mut self.k)?;
+            taps.show(b, l, Op::VProj, &mut self.v)?;
             if let Some((q_norm, k_norm)) = &layer.qk_norm {
                 b.norm_heads(q_norm, heads.head_dim, &mut self.q);
                 b.norm_heads(k_norm, heads.head_dim, &mut self.k);
+                taps.show(b, l, Op::QNorm, &mut self.q)?;
+                taps.show(b, l, Op::KNorm, &mut self.k)?;
             }
             b.rope_store(heads, angles, start, (&mut self.q, &mut self.k, &self.v), cache);
+            taps.show(b, l, Op::QRotated, &mut self.q)?;
+            if taps.show(b, l, Op::KRotated, &mut self.k)? {
+                // The cache holds the other keys: stored once more, rotated already.
+                b.rope_store(heads, None, start, (&mut self.q, &mut self.k, &self.v), cache);
+            }
             b.attend(heads, window, &self.q, cache, start, &mut self.attended);
-            show(&mut self.observer, b, l, &["o_proj"], &self.attended);
+            taps.show(b, l, Op::Attention, &mut self.attended)?;
             match &layer.post_attn_norm {
-                None => b.linear_add(&layer.o_proj, &self.attended, &mut self.x)?,
-                Some(norm) => {
+                None if !taps.wanted(Op::OProj) => {
+                    b.linear_add(&layer.o_proj, &self.attended, &mut self.x)?;
+                }
+                post => {
                     b.linear([&layer.o_proj], &self.attended, [&mut self.projected])?;
-                    b.norm(norm, &self.projected, &mut self.normed);
-                    b.add(&self.normed, &mut self.x);
+                    taps.show(b, l, Op::OProj, &mut self.projected)?;
+                    if let Some(norm) = post {
+                        b.norm(norm, &self.projected, &mut self.normed);
+                        taps.show(b, l, Op::PostAttnNorm, &mut self.normed)?;
+                        b.add(&self.normed, &mut self.x);
+                    } else {
+                        b.add(&self.projected, &mut self.x);
+                    }
                 }
             }
+            taps.show(b, l, Op::AttnResidual, &mut self.x)?;
 
             b.norm(&layer.ffn_norm, &self.x, &mut self.normed);
-            let inputs: &[&'static str] =
-                if layer.gate_proj.is_some() { &["gate_proj", "up_proj"] } else { &["up_proj"] };
-            show(&mut self.observer, b, l, inputs, &self.normed);
+            taps.show(b, l, Op::FfnNorm, &mut self.normed)?;
+            if taps.wanted(Op::GateProj) || taps.wanted(Op::UpProj) {
+                let mut apart = b.buffer(config.intermediate_size);
+                for (op, weight) in
+                    [(Op::GateProj, layer.gate_proj.as_ref()), (Op::UpProj, Some(&layer.up_proj))]
+                {
+                    let Some(weight) = weight else { continue };
+                    b.linear([weight], &self.normed, [&mut apart])?;
+                    taps.show(b, l, op, &mut apart)?;
+                }
+            }
             match (config.ffn, &layer.gate_proj) {
                 (Ffn::SiluGated, Some(gate)) => {
                     b.gated(Activation::Silu, gate, &layer.up_proj, &self.normed, &mut self.wide)?;
@@ -145,24 +176,41 @@ impl<B: Backend> Sequence<B> {
                     )
                 }
             }
-            show(&mut self.observer, b, l, &["down_proj"], &self.wide);
+            taps.show(b, l, Op::Activated, &mut self.wide)?;
             match &layer.post_ffn_norm {
-                None => b.linear_add(&layer.down_proj, &self.wide, &mut self.x)?,
-                Some(norm) => {
+                None if !taps.wanted(Op::DownProj) => {
+                    b.linear_add(&layer.down_proj, &self.wide, &mut self.x)?;
+                }
+                post => {
                     b.linear([&layer.down_proj], &self.wide, [&mut self.projected])?;
-                    b.norm(norm, &self.projected, &mut self.normed);
-                    b.add(&self.normed, &mut self.x);
+                    taps.show(b, l, Op::DownProj, &mut self.projected)?;
+                    if let Some(norm) = post {
+                        b.norm(norm, &self.projected, &mut self.normed);
+                        taps.show(b, l, Op::PostFfnNorm, &mut self.normed)?;
+                        b.add(&self.normed, &mut self.x);
+                    } else {
+                        b.add(&self.projected, &mut self.x);
+                    }
                 }
             }
+            taps.show(b, l, Op::LayerOutput, &mut self.x)?;
         }
         self.position += n;
 
+        if taps.wanted(Op::OutputNorm) {
+            b.norm(&w.output_norm, &self.x, &mut self.normed);
+            taps.show(b, None, Op::OutputNorm, &mut self.normed)?;
+        }
         let rows = match want {
             None => return Ok(Vec::new()),
             Some(Want::Last) => n - 1..n,
             Some(Want::All) => 0..n,
         };
-        b.head(&w.output_norm, w.output.as_ref().unwrap_or(&w.token_embd), &self.x, rows)
+        let shown = rows.len();
+        let head = w.output.as_ref().unwrap_or(&w.token_embd);
+        let mut logits = b.head(&w.output_norm, head, &self.x, rows)?;
+        taps.show_values(None, Op::Logits, shown, &mut logits)?;
+        Ok(logits)
     }
 
     fn admit(&self, ids: &[u32]) -> Result<()> {
@@ -209,21 +257,13 @@ impl<B: Backend> Context for Sequence<B> {
         self.position
     }
 
-    fn observe(&mut self, observer: Observer) {
+    fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observer = Some(observer);
     }
 
     fn reset(&mut self) {
         self.position = 0;
         self.caches = self.caches.iter().map(|_| self.decoder.backend.cache(&self.decoder.heads)).collect();
-    }
-}
-
-/// Shows the inputs of some weights of layer `l`, where somebody looks.
-fn show<B: Backend>(to: &mut Option<Observer>, b: &B, l: usize, parts: &[&'static str], x: &B::Buffer) {
-    if let Some(observer) = to {
-        let values = b.download(x);
-        parts.iter().for_each(|part| observer(l, part, &values));
     }
 }
 

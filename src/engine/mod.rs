@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod decoder;
 pub mod reference;
 mod rope;
+mod tap;
 mod weights;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use rope::{Angles, Rope};
+pub use tap::{Observer, Op, Place, Tap};
 pub use weights::{LayerWeights, Linear, ModelWeights, Norm};
 
 /// One way to compute. A buffer holds activations `[n_tokens, width]`, row-major; an operation sets the number
@@ -181,13 +183,9 @@ pub trait Context: Send {
     fn position(&self) -> usize;
     /// Forgets every token.
     fn reset(&mut self);
-    /// From now on shows `observer` what every linear weight is multiplied with.
-    fn observe(&mut self, observer: Observer);
+    /// From now on shows `observer` what the operations that it wants to see give.
+    fn observe(&mut self, observer: Box<dyn Observer>);
 }
-
-/// Is told a layer, one of its linear weights (`down_proj`) and the inputs `[n, width]` of that weight, once for
-/// every piece of a prompt.
-pub type Observer = Box<dyn FnMut(usize, &'static str, &[f32]) + Send>;
 
 /// Which logits a forward pass returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,11 +4,12 @@ use super::cpu::{Cpu, Isa};
 use super::decoder::Decoder;
 use super::random_model::{Random, config, gemma_like, model, with_rope_pairs};
 use super::reference::Reference;
-use super::{Backend, Engine, Want};
+use super::{Backend, Engine, Observer, Op, Place, Tap, Want};
+use crate::Result;
 use crate::models::{Model, ModelConfig, RopeScaling, RowOrder, Window};
 use crate::quant;
 use crate::tensor::{Bytes, DType};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 fn engine<B: Backend>(backend: B, model: &Model) -> Arc<dyn Engine> {
     Arc::new(Decoder::load(backend, model).expect("a whole model"))
@@ -128,6 +129,38 @@ fn stored_row_order_changes_no_bit() {
         for make in [|m: &Model| cpu(m, best(), 2), |m: &Model| engine(Reference, m)] {
             let (a, b) = (logits(&make(&canonical), &ids, &[11]), logits(&make(&paired), &ids, &[11]));
             assert!(bits(&a) == bits(&b), "{family} {dtype}");
+        }
+    }
+}
+
+/// Wants everything, and puts everything back as it was.
+struct Mirror(Arc<Mutex<Vec<Place>>>);
+
+impl Observer for Mirror {
+    fn wants(&self, _: Op) -> bool {
+        true
+    }
+
+    fn see(&mut self, tap: Tap, values: Vec<f32>) -> Result<Option<Arc<Vec<f32>>>> {
+        self.0.lock().expect("one thread").push(tap.order().1);
+        Ok(Some(Arc::new(values)))
+    }
+}
+
+#[test]
+fn looking_changes_no_bit_and_places_come_in_order() {
+    for config in [config("llama"), config("qwen2"), config("gpt2"), gemma_like()] {
+        let (model, family) = (model(&config, DType::Q8_0, 51), &config.family);
+        let ids = Random(8).ids(50, 131);
+        for engine in [cpu(&model, best(), 2), engine(Reference, &model)] {
+            let alone = logits(&engine, &ids, &[50]);
+            let places: Arc<Mutex<Vec<Place>>> = Arc::default();
+            let mut context = Arc::clone(&engine).context();
+            context.observe(Box::new(Mirror(Arc::clone(&places))));
+            let seen = context.forward(&ids, Want::All).expect("valid ids");
+            assert!(bits(&seen) == bits(&alone), "{family}");
+            let places = places.lock().expect("one thread");
+            assert!(places.is_sorted() && places.len() > 30, "{family}: {places:?}");
         }
     }
 }

@@ -43,6 +43,10 @@ impl Gate for ContractI1 {
         Some(GATE_ID)
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "The converted model's next-token distributions are the original's, exactly or to the bound of the encoding."
     }

@@ -4,7 +4,7 @@ use super::evidence::{Bound, holds, number};
 use super::trial::usage;
 use super::{Evidence, Gate, Trial};
 use crate::contract::{EncodingLaw, Scope, Tolerance};
-use crate::inspect::cause::{Heads, likely_cause};
+use crate::inspect::cause::{Cause, Heads, Suspect, causes};
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, LimitOp, Unable};
 use crate::stats::{Noise, Statistics};
@@ -44,17 +44,29 @@ impl Gate for ContractI4 {
         let heads = heads_of(trial.subject);
         let mut worst = Worst::default();
         let mut found: Vec<(f64, String, String)> = Vec::new();
+        let mut explained: Vec<(String, Cause)> = Vec::new();
+        let mut tried = 0;
         for tensor in ours.iter() {
             let Some(other) = theirs.iter().find(|t| t.name == tensor.name && t.shape == tensor.shape) else {
                 continue;
             };
             let dtype = encoding_of(trial, other, tensor)?;
             let (before, after) = (original.values(&other.name)?, trial.subject.values(&tensor.name)?);
-            let mut checked = check(trial, tensor, dtype, &before, &after)?;
-            if !checked.wrong.is_empty()
-                && let Some(cause) = likely_cause(&tensor.name, &tensor.shape, heads, &before, &after)
-            {
-                checked.wrong.push((f64::INFINITY, format!("likely cause: {cause}")));
+            let checked = check(trial, tensor, dtype, &before, &after)?;
+            if !checked.wrong.is_empty() && tried < MOST_EXPLAINED {
+                tried += 1;
+                let cause = causes(&Suspect {
+                    name: &tensor.name,
+                    shape: &tensor.shape,
+                    heads,
+                    original: &before,
+                    found: &after,
+                    dtype: tensor.dtype,
+                    over: true,
+                    originals: &|name| original.values(name).ok(),
+                    candidates: &|name| trial.subject.values(name).ok(),
+                });
+                explained.extend(cause.into_iter().next().map(|cause| (tensor.name.clone(), cause)));
             }
             worst.take(&checked);
             found.extend(
@@ -63,7 +75,18 @@ impl Gate for ContractI4 {
         }
         found.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut evidence = Evidence::new();
+        // What to fix comes first: what explains most, then what was measured, then mere guesses.
+        explained.sort_by(|a, b| b.1.score.total_cmp(&a.1.score));
+        let (tested, guessed): (Vec<_>, Vec<_>) =
+            explained.into_iter().partition(|(_, cause)| cause.score >= TESTED);
+        let tell = |causes: Vec<(String, Cause)>, evidence: &mut Evidence| {
+            for (tensor, cause) in causes {
+                evidence.find_cause(tensor, format!("likely cause: {}", cause.sentence), cause.id);
+            }
+        };
+        tell(tested, &mut evidence);
         found.into_iter().for_each(|(_, tensor, what)| evidence.find(tensor, what));
+        tell(guessed, &mut evidence);
         worst.hold(trial, &mut evidence);
         if let Some(law) = trial.contract.invariant(GATE_ID).filter(|_| worst.outside > 0) {
             evidence.tell(&law.headline());
@@ -71,6 +94,12 @@ impl Gate for ContractI4 {
         evidence.judge()
     }
 }
+
+/// A cause that explains half of the difference was tested rather than guessed.
+const TESTED: f64 = 0.5;
+
+/// So many wrong tensors are explained: where more are wrong, all of them share a cause.
+const MOST_EXPLAINED: usize = 16;
 
 /// Heads as the file gives them; none where it does not, which only leaves causes about heads unnamed.
 fn heads_of(subject: &dyn Subject) -> Option<Heads> {

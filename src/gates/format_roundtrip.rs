@@ -17,6 +17,10 @@ impl Gate for FormatRoundtrip {
         GateInfo { id: "format-roundtrip", per_prompt: true, needs_backend: true, against, params: &[] }
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "The artifact and the one it was made from generate identical ids."
     }

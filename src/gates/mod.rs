@@ -54,6 +54,11 @@ pub trait Gate: Sync {
         None
     }
 
+    /// Whether a failure is one of numbers, of which a walk beside the original finds the first that is wrong.
+    fn localises(&self) -> bool {
+        false
+    }
+
     /// What it claims, in one falsifiable sentence.
     fn claim(&self) -> &'static str;
 

@@ -23,6 +23,10 @@ impl Gate for OracleLogits {
         GateInfo { id: "oracle-logits", per_prompt: true, needs_backend: true, against, params: PARAMS }
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "Every recorded log-probability and log-sum-exp is reproduced within `max_logprob_diff`, every recorded token is best."
     }

@@ -25,6 +25,10 @@ impl Gate for PerplexityDrift {
         GateInfo { id: "perplexity-drift", per_prompt: false, needs_backend: true, against, params: PARAMS }
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "The perplexities of two artifacts on the model's text are less than `max_drift` apart."
     }

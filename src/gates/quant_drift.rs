@@ -24,6 +24,10 @@ impl Gate for QuantDrift {
         GateInfo { id: "quant-drift", per_prompt: true, needs_backend: true, against, params: PARAMS }
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "The artifact has at most `slack` more mismatches against the oracle than the coarser artifact has."
     }

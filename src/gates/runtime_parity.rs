@@ -24,6 +24,10 @@ impl Gate for RuntimeParity {
         GateInfo { id: "runtime-parity", per_prompt: true, needs_backend: true, against, params: PARAMS }
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "Another runtime generates the same text from the same file, white space included."
     }

@@ -35,6 +35,10 @@ impl Gate for TokenParity {
         GateInfo { id: "token-parity", per_prompt: true, needs_backend: true, against, params: PARAMS }
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "Greedy tokens differ from the oracle's in at most `max_mismatches` places."
     }

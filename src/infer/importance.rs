@@ -2,8 +2,9 @@
 //! llama.cpp's `llama-imatrix` collects it, from chunks of a text, each in a fresh context.
 
 use super::LoadedModel;
+use crate::engine::{Observer, Op, Tap};
 use crate::formats::imatrix::{Importance, ImportanceMatrix};
-use crate::models::{FAMILIES, ModelConfig, gguf_name};
+use crate::models::{FAMILIES, Family, gguf_name};
 use crate::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -42,22 +43,9 @@ pub fn importance(
             format!("a model of family `{id}` was loaded, which is in no table"),
         )
     })?;
-    let config = model.config().clone();
     let sums: Arc<Mutex<Sums>> = Arc::default();
-    let shared = Arc::clone(&sums);
     let mut session = model.session();
-    session.observe(Box::new(move |layer, part, inputs| {
-        // Of weights that GGUF fuses, one name stands for several parts with the same inputs: the first counts.
-        let name = |part: &str| gguf_name(family, &format!("{layer}.{part}.weight"));
-        let Some(own) = name(part) else { return };
-        let repeated = (part == "k_proj" || part == "v_proj") && name("q_proj").as_ref() == Some(&own);
-        if repeated || (part == "up_proj" && name("gate_proj").as_ref() == Some(&own)) {
-            return;
-        }
-        // A poisoned lock means that another observer panicked; its sums are still whole.
-        let mut sums = shared.lock().unwrap_or_else(|p| p.into_inner());
-        add_squares(sums.entry(own).or_default(), width_of(part, &config), inputs);
-    }));
+    session.observe(Box::new(Collector { family, sums: Arc::clone(&sums) }));
     let mut chunks = 0u32;
     for chunk in ids.chunks_exact(ctx) {
         let mut chunk = chunk.to_vec();
@@ -90,12 +78,61 @@ pub fn importance(
     })
 }
 
-/// Columns of a linear weight.
-fn width_of(part: &str, config: &ModelConfig) -> usize {
-    match part {
-        "o_proj" => config.n_heads * config.head_dim,
-        "down_proj" => config.intermediate_size,
-        _ => config.hidden_size,
+/// Adds up the squares of what linear weights are multiplied with.
+struct Collector {
+    family: &'static dyn Family,
+    sums: Arc<Mutex<Sums>>,
+}
+
+impl Observer for Collector {
+    fn wants(&self, op: Op) -> bool {
+        !reads(op).is_empty()
+    }
+
+    fn see(&mut self, tap: Tap, inputs: Vec<f32>) -> Result<Option<Arc<Vec<f32>>>> {
+        let layer = tap.layer.unwrap_or_default();
+        for part in reads(tap.op) {
+            // Of weights that GGUF fuses, one name stands for several parts with the same inputs: the first counts.
+            let name = |part: &str| gguf_name(self.family, &format!("{layer}.{part}.weight"));
+            let Some(own) = name(part) else { continue };
+            let repeated = (*part == "k_proj" || *part == "v_proj") && name("q_proj").as_ref() == Some(&own);
+            if repeated || (*part == "up_proj" && name("gate_proj").as_ref() == Some(&own)) {
+                continue;
+            }
+            // A poisoned lock means that another observer panicked; its sums are still whole.
+            let mut sums = self.sums.lock().unwrap_or_else(|p| p.into_inner());
+            add_squares(sums.entry(own).or_default(), inputs.len() / tap.n, &inputs);
+        }
+        Ok(None)
+    }
+}
+
+/// The linear weights that are multiplied with the output of an operation.
+fn reads(op: Op) -> &'static [&'static str] {
+    match op {
+        Op::AttnNorm => &["q_proj", "k_proj", "v_proj"],
+        Op::Attention => &["o_proj"],
+        Op::FfnNorm => &["gate_proj", "up_proj"],
+        Op::Activated => &["down_proj"],
+        Op::Embedding
+        | Op::Positions
+        | Op::QProj
+        | Op::KProj
+        | Op::VProj
+        | Op::QNorm
+        | Op::KNorm
+        | Op::QRotated
+        | Op::KRotated
+        | Op::OProj
+        | Op::PostAttnNorm
+        | Op::AttnResidual
+        | Op::GateProj
+        | Op::UpProj
+        | Op::DownProj
+        | Op::PostFfnNorm
+        | Op::LayerOutput
+        | Op::OutputNorm
+        | Op::Logits => &[],
     }
 }
 

@@ -6,6 +6,7 @@ mod distribution;
 mod distributions;
 mod generate;
 mod importance;
+pub mod lockstep;
 mod sampling;
 mod score;
 mod session;

@@ -78,8 +78,8 @@ impl Session {
         self.context.forward(&[id], Want::Last)
     }
 
-    /// From now on shows `observer` what every linear weight is multiplied with.
-    pub fn observe(&mut self, observer: Observer) {
+    /// From now on shows `observer` what the operations that it wants to see give.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
         self.context.observe(observer);
     }
 

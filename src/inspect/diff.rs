@@ -1,6 +1,6 @@
 //! What differs between two models: format, settings, metadata, and every tensor by its canonical name.
 
-use super::cause::{Heads, likely_cause};
+use super::cause::{Heads, Suspect, causes};
 use super::view::{View, Viewed};
 use super::{metadata, shorten};
 use crate::formats::Checkpoint;
@@ -8,6 +8,7 @@ use crate::stats::Noise;
 use crate::{Error, Kind, Result};
 use serde::Serialize;
 use serde_json::Value as Json;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Compares two models. Equal blocks are equal without being decoded.
@@ -122,6 +123,9 @@ pub struct DataDifference {
     /// The mistake that explains it, where a known one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// The id of that mistake: `rows-interleaved`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause_id: Option<&'static str>,
 }
 
 fn compare_containers(a: &Side, b: &Side, found: &mut Vec<Difference>) {
@@ -160,6 +164,7 @@ fn compare_tensors(a: &Side, b: &Side, found: &mut Vec<Difference>) -> Result<us
     };
     let (left, right) = (by_name(a.view), by_name(b.view));
     let heads = heads(a.hyperparameters);
+    let others = Others::new(a.view, b.view);
     let mut compared = 0;
     for name in keys(&left, &right) {
         let (in_a, in_b) =
@@ -179,7 +184,7 @@ fn compare_tensors(a: &Side, b: &Side, found: &mut Vec<Difference>) -> Result<us
             let (s, t) = (x.dtype().name(), y.dtype().name());
             found.push(plain(name, s, t, Category::Quantization, "dtype", false));
         }
-        if let Some(data) = compare_values(x, y, heads)? {
+        if let Some(data) = compare_values(x, y, heads, &others)? {
             let values = |at: usize, t: &Viewed| Ok::<_, Error>(t.values()?.get(at).copied());
             let (s, t) = (values(data.first_index, x)?, values(data.first_index, y)?);
             let say = |v: Option<f32>| v.map_or("none".to_owned(), |v| v.to_string());
@@ -191,8 +196,33 @@ fn compare_tensors(a: &Side, b: &Side, found: &mut Vec<Difference>) -> Result<us
     Ok(compared)
 }
 
+/// The other tensors of both, to look for one that was put in another's place. Where nearly all differ there is no
+/// use in looking on and on.
+pub(super) struct Others<'a> {
+    a: &'a View,
+    b: &'a View,
+    left: Cell<usize>,
+}
+
+impl<'a> Others<'a> {
+    pub(super) fn new(a: &'a View, b: &'a View) -> Others<'a> {
+        const MOST_LOOKUPS: usize = 600;
+        Others { a, b, left: Cell::new(MOST_LOOKUPS) }
+    }
+
+    fn values(&self, of: &View, name: &str) -> Option<Vec<f32>> {
+        self.left.set(self.left.get().checked_sub(1)?);
+        of.get(name)?.values().ok()
+    }
+}
+
 /// How the values of two tensors of one shape differ; `None` where they do not.
-pub(super) fn compare_values(a: &Viewed, b: &Viewed, heads: Option<Heads>) -> Result<Option<DataDifference>> {
+pub(super) fn compare_values(
+    a: &Viewed,
+    b: &Viewed,
+    heads: Option<Heads>,
+    others: &Others,
+) -> Result<Option<DataDifference>> {
     if a.dtype() == b.dtype()
         && let (Some(x), Some(y)) = (a.blocks()?, b.blocks()?)
         && x == y
@@ -204,13 +234,28 @@ pub(super) fn compare_values(a: &Viewed, b: &Viewed, heads: Option<Heads>) -> Re
     let Some(first_index) = x.iter().zip(&y).position(|pair| !same(pair)) else { return Ok(None) };
     let differing = x.iter().zip(&y).filter(|pair| !same(*pair)).count() as u64;
     let noise = Noise::between(&x, &y);
+    let cause = causes(&Suspect {
+        name: a.name(),
+        shape: a.shape(),
+        heads,
+        original: &x,
+        found: &y,
+        dtype: b.dtype(),
+        // Plain values of one kind have nothing to be rounded to.
+        over: a.dtype() == b.dtype() && a.dtype().is_plain_float(),
+        originals: &|name| others.values(others.a, name),
+        candidates: &|name| others.values(others.b, name),
+    })
+    .into_iter()
+    .next();
     Ok(Some(DataDifference {
         first_index,
         differing,
         compared: x.len() as u64,
         sqnr_db: noise.map(|n| n.sqnr_db()).filter(|db| db.is_finite()),
         max_abs_diff: noise.map(|n| n.max_abs).filter(|d| d.is_finite()),
-        cause: likely_cause(a.name(), a.shape(), heads, &x, &y),
+        cause_id: cause.as_ref().map(|c| c.id),
+        cause: cause.map(|c| c.sentence),
     }))
 }
 

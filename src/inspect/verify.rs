@@ -1,7 +1,7 @@
 //! Whether two files are one model: the same tensors, the same numbers within a tolerance, the same settings and
 //! the same tokenizer.
 
-use super::diff::{Side, compare_values, heads};
+use super::diff::{Others, Side, compare_values, heads};
 use crate::formats::Checkpoint;
 use crate::tokenizer::{Token, TokenKind, TokenizerSpec};
 use crate::{Error, Kind, Result};
@@ -16,6 +16,7 @@ pub fn verify(a: &Side, b: &Side, tolerance: f64) -> Result<Verification> {
     let mut found = Verification { tolerance, ..Verification::default() };
     let names: BTreeSet<&str> = a.view.tensors.iter().chain(&b.view.tensors).map(|t| t.name()).collect();
     let heads = heads(a.hyperparameters);
+    let others = Others::new(a.view, b.view);
     let (mut sum, mut values) = (0.0f64, 0u64);
     for name in names {
         let (Some(x), Some(y)) = (a.view.get(name), b.view.get(name)) else {
@@ -28,7 +29,7 @@ pub fn verify(a: &Side, b: &Side, tolerance: f64) -> Result<Verification> {
         }
         found.tensors_compared += 1;
         values += x.shape().numel() as u64;
-        let Some(data) = compare_values(x, y, heads)? else { continue };
+        let Some(data) = compare_values(x, y, heads, &others)? else { continue };
         let Some(max) = data.max_abs_diff else {
             found.not_finite = true;
             found.fail(name, format!("a value is not finite, first difference at {}", data.first_index));

@@ -1,5 +1,6 @@
 //! One case from its cast to its record: judged, held to the laws of a verdict, and `expect: fail` applied.
 
+use super::localise;
 use super::stage::{Cast, Opponent};
 use crate::Kind;
 use crate::contract::Contract;
@@ -8,6 +9,7 @@ use crate::playbook::Case;
 use crate::record::{CaseRecord, Judgement, Measurement, Unable, Verdict};
 use crate::subject::Answer;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A case with everything that its thread needs.
 pub struct Job {
@@ -27,7 +29,7 @@ impl Job {
     /// # Errors
     /// Why it could not be measured.
     pub fn judge(&self) -> Answer<Judgement> {
-        let case = &self.case;
+        let (case, started) = (&self.case, Instant::now());
         let gate = gates::find(&case.gate).ok_or_else(|| Unable::Failed {
             kind: "usage".into(),
             message: format!("there is no gate `{}`", case.gate),
@@ -40,7 +42,7 @@ impl Job {
             message: format!("no temporary folder: {error}"),
         })?;
         let settings = Settings::new(gate.info().params, case.limits.clone(), &self.file);
-        gate.judge(&Trial {
+        let mut judged = gate.judge(&Trial {
             subject: &*self.cast.subject,
             against: self.cast.against.as_ref().map(|other| match other {
                 Opponent::Subject(subject) => Against::Subject(&**subject),
@@ -53,7 +55,11 @@ impl Job {
             references: &*self.references,
             contract: Contract::builtin(),
             scratch: scratch.path(),
-        })
+        })?;
+        if let Some(sides) = &self.cast.sides {
+            localise::explain(&mut judged, case, sides.clone(), started);
+        }
+        Ok(judged)
     }
 }
 

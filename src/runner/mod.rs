@@ -9,6 +9,7 @@ mod digest;
 mod evidence_log;
 mod interrupt;
 mod isolate;
+mod localise;
 mod output;
 mod outside;
 mod progress;

@@ -1,6 +1,7 @@
 //! Who takes part in which case: subjects are opened once, shared, and dropped after their last case.
 
 use super::artifacts::{SOURCE, Workshop};
+use super::localise::Sides;
 use super::outside::Outside;
 use crate::engine;
 use crate::gates;
@@ -16,6 +17,8 @@ pub struct Cast {
     pub subject: Arc<dyn Subject>,
     /// What it is compared with.
     pub against: Option<Opponent>,
+    /// Who is walked where a gate about numbers fails, or why nobody can be; none for other gates.
+    pub sides: Option<Result<Sides, String>>,
 }
 
 /// The other side of a comparison.
@@ -74,7 +77,42 @@ impl<'a> Stage<'a> {
             Against::Part(part, role) => Some(Opponent::Subject(self.subject(part, role)?)),
             Against::Runtime(name) => Some(Opponent::Runtime(self.runtime(case, &name)?)),
         };
-        Ok(Cast { subject, against })
+        let localises = case.expect_fail.is_none() && gates::find(&case.gate).is_some_and(|g| g.localises());
+        let sides = localises.then(|| self.sides(case));
+        Ok(Cast { subject, against, sides })
+    }
+
+    /// The artifact under test and the one that it is compared with, else the model's source.
+    fn sides(&mut self, case: &Case) -> Result<Sides, String> {
+        let own = under_test(case);
+        let other = match against(case) {
+            Against::Part(part, _) if part != own => part,
+            Against::Part(..) | Against::Runtime(_) | Against::Nothing => {
+                Part { artifact: SOURCE.to_owned(), ..own.clone() }
+            }
+        };
+        if other == own {
+            return Err("the artifact is the original itself".to_owned());
+        }
+        let candidate = self.opened(own)?;
+        Ok(Sides { candidate, reference: self.opened(other)?, threads: self.threads })
+    }
+
+    /// A part as it is open already, or opened for this once; nothing is read before it is used.
+    fn opened(&mut self, part: Part) -> Result<Opened, String> {
+        if let Some(open) = self.open.get(&part) {
+            return Ok(open.clone());
+        }
+        let place = self.workshop.place(&part.model, &part.artifact).map_err(|unable| why(&unable))?;
+        Ok(Opened::new(Place {
+            model: part.model,
+            artifact: part.artifact,
+            shown: place.path.display().to_string(),
+            path: place.path,
+            backend: part.backend,
+            threads: self.threads,
+            role: Role::Reference,
+        }))
     }
 
     /// Counts `case` as done and drops subjects that no later case needs.
@@ -126,6 +164,17 @@ impl<'a> Stage<'a> {
             message: format!("the playbook has no runtime `{name}`"),
         })?;
         Ok(Arc::new(Outside::new(name, runtime, case.timeout_s)))
+    }
+}
+
+fn why(unable: &Unable) -> String {
+    match unable {
+        Unable::NotApplicable(why)
+        | Unable::UnknownFamily(why)
+        | Unable::Missing(why)
+        | Unable::Vacuous(why)
+        | Unable::Failed { message: why, .. } => why.clone(),
+        Unable::Refused(error) | Unable::Reference(error) => error.to_string(),
     }
 }
 

@@ -101,6 +101,21 @@ impl Opened {
         Ok(twin)
     }
 
+    /// Its name in messages.
+    pub(super) fn name(&self) -> &str {
+        &self.info.artifact
+    }
+
+    /// What was read.
+    pub(super) fn files(&self) -> &Artifact {
+        &self.artifact
+    }
+
+    /// What runs it, where it runs.
+    pub(super) fn engine(&self) -> Option<&Running> {
+        self.running.as_deref()
+    }
+
     /// The subject that a case sees. Both roles share what was read and answered.
     pub fn in_role(&self, role: Role) -> Arc<dyn Subject> {
         Arc::new(Loaded { opened: self.clone(), role })

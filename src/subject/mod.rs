@@ -9,11 +9,13 @@ mod distributions;
 pub mod fake;
 mod health;
 mod loaded;
+pub mod localise;
 mod running;
 mod stranger;
 
 pub use distributions::{DistributionPlan, Divergences, KeptReference, SelfTest};
 pub use loaded::{Opened, Place, Role, hyperparameters, open};
+pub use localise::{Localisation, localise};
 
 use crate::oracle::StoredReference;
 use crate::record::Unable;

@@ -167,6 +167,13 @@ impl Running {
     }
 
     fn model(&self) -> Result<LoadedModel> {
+    /// How it runs.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// The model, loaded at the first call.
+    pub fn model(&self) -> Result<LoadedModel> {
         let model = self.artifact.model()?;
         self.model.get_or_init(|| LoadedModel::load(&model, &self.options)).clone()
     }
