@@ -34,7 +34,7 @@ impl Scale {
             Fit::Loose => 1.0,
             Fit::Bars => 2.0,
         };
-        let log = low > 0.0 && low > 1e-300 && (high / low).log10() > decades;
+        let log = low > 1e-300 && (high / low).log10() > decades;
         if log {
             // Half a decade under the lowest bar, so that it can be seen.
             let air = match fit {
