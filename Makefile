@@ -5,6 +5,7 @@
 #   make convert    make every artifact of playbooks/real.yaml (int8 and int4 APR, GGUF)
 #   make test       all Rust tests
 #   make test-*     one suite of playbooks/ci.yaml; test-structure: all of playbooks/structure.yaml
+#   make test-html  the HTML reports in a real browser (needs Debian's chromium), with pictures in reports/html
 #   make test-vectors  every encoding against golden bytes of GGML, also those of ../shared/vectors where it is
 #   make ci         what a release gate runs: check, ci.yaml, structure.yaml; make real: the pulled models
 #   make fuzz       every fuzz target on stable, FUZZ_SECONDS each
@@ -16,7 +17,7 @@ RUN    := $(CARGO) run --release --quiet --
 MODELS ?= models
 VENV   ?= .venv
 
-.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors \
+.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors test-html \
         test-structure ci real check lint fmt bench fuzz doc clean
 
 all: check
@@ -63,6 +64,11 @@ test-ppl:
 
 test-vectors:
 	$(CARGO) test --lib quant::golden -- --nocapture
+
+# The sample and the report of a real run: light, dark, narrow, on paper, without scripts.
+test-html:
+	$(RUN) playbooks/ci.yaml --suite canary --report-dir reports/html --no-progress
+	$(PYTHON) tests/browser/check_html.py --pictures reports/html/pictures reports/samples/report.html reports/html/report.html
 
 test-structure:
 	$(RUN) playbooks/structure.yaml

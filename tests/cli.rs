@@ -458,18 +458,56 @@ fn a_run_that_passes_exits_0_and_leaves_every_report() {
     let suites = "  canary:\n    - gate: canary\n  structure:\n    - gate: weights-check\n";
     let path = playbook(folder.path(), "  apr-int8: { from: source, format: apr, quantize: int8 }", suites);
     let junit = folder.path().join("elsewhere.xml");
-    let output = runner(&[shown(&path), "--report-junit", shown(&junit), "--no-progress"]);
+    let html = folder.path().join("pages/of/case.html");
+    let copies = ["--report-junit", shown(&junit), "--report-html", shown(&html)];
+    let output = runner(&[&[shown(&path), "--no-progress"], &copies[..]].concat());
     assert_eq!(code(&output), 0, "{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
     let xml = fs::read_to_string(&junit).expect("the JUnit report");
     assert!(
         xml.contains("<testsuites") && xml.contains("tests=\"2\"") && xml.contains("failures=\"0\""),
         "{xml}"
     );
+    let page = fs::read_to_string(&html).expect("the HTML report");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("PASS"), "{page}");
+    assert!(
+        page == fs::read_to_string(folder.path().join("reports/report.html"))
+            .expect("the same in the folder")
+    );
     let evidence = fs::read_to_string(folder.path().join("reports/evidence.jsonl")).expect("the evidence");
     for line in evidence.lines() {
         let _: Json = serde_json::from_str(line).expect("every line is JSON");
     }
     assert!(fs::read_to_string(folder.path().join("reports/report.md")).expect("Markdown").contains("case"));
+}
+
+#[test]
+fn reports_come_again_from_the_evidence_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let suites = "  structure:\n    - gate: weights-check\n";
+    let path = playbook(folder.path(), "  apr-int8: { from: source, format: apr, quantize: int8 }", suites);
+    let run = runner(&[shown(&path), "--no-progress"]);
+    assert_eq!(code(&run), 0, "{}", stderr(&run));
+    let (first, again) = (folder.path().join("reports"), folder.path().join("again"));
+    fs::create_dir(&again).expect("writable");
+    fs::copy(first.join("evidence.jsonl"), again.join("evidence.jsonl")).expect("the evidence");
+    let rendered = runner(&["report", shown(&again)]);
+    assert_eq!(code(&rendered), 0, "{}", stderr(&rendered));
+    for name in ["report.html", "report.md", "junit.xml", "report.json"] {
+        let bytes = |folder: &Path| fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(bytes(&first) == bytes(&again), "{name} differs from the one of the run");
+    }
+    // With a path only what is asked for; of a log that was cut what it holds, and a note.
+    let evidence = fs::read_to_string(first.join("evidence.jsonl")).expect("the evidence");
+    let cut = folder.path().join("cut.jsonl");
+    fs::write(&cut, &evidence[..evidence.len() - 20]).expect("writable");
+    let page = folder.path().join("cut/page.html");
+    let rendered = runner(&["report", shown(&cut), "--html", shown(&page)]);
+    assert_eq!(code(&rendered), 0, "{}", stderr(&rendered));
+    assert!(stderr(&rendered).contains("broke off"), "{}", stderr(&rendered));
+    assert!(fs::read_to_string(&page).expect("the page").contains("weights-check"));
+    assert!(!folder.path().join("report.md").exists() && !folder.path().join("cut/report.md").exists());
+    assert_eq!(code(&runner(&["report", shown(&path)])), 1, "a playbook is no evidence");
+    assert_eq!(code(&runner(&["report", "/nowhere/evidence.jsonl"])), 3);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod model;
 mod pair;
 mod perplexity;
 mod playbook_file;
+mod report;
 mod report_args;
 mod rosetta;
 pub mod run;
@@ -74,6 +75,11 @@ enum Command {
     List(list::Args),
     /// Say where each value of a playbook comes from, and what a run will cost.
     Explain(explain::Args),
+    /// Write the reports of a run once more, from its evidence alone.
+    ///
+    /// Without a path all of them are written beside the evidence; with paths only those that are asked for. The
+    /// exit code says whether they could be written, not what the run came to.
+    Report(report::Args),
     /// Print the JSON Schema of playbooks.
     Schema(schema::Args),
     /// Convert a model between HF folder, APR and GGUF, with or without quantisation.
@@ -120,6 +126,7 @@ impl Command {
             Command::Validate(args) => validate::execute(&args),
             Command::List(args) => list::execute(&args),
             Command::Explain(args) => explain::execute(&args),
+            Command::Report(args) => report::execute(&args),
             Command::Schema(args) => schema::execute(&args),
             Command::Convert(args) => convert::execute(&args),
             Command::Inspect(args) => inspect::execute(&args),

@@ -18,9 +18,19 @@ pub struct ReportArgs {
     /// Write a further copy of the Markdown report here.
     #[arg(long, value_name = "PATH")]
     report_md: Option<PathBuf>,
+    /// Write a further copy of the HTML report here: one file, for a browser or for paper.
+    #[arg(long, value_name = "PATH")]
+    report_html: Option<PathBuf>,
     /// Write a further copy of the run record here, as JSON.
     #[arg(long, value_name = "PATH")]
     report_json: Option<PathBuf>,
+    #[command(flatten)]
+    rendering: RenderArgs,
+}
+
+/// How reports are rendered.
+#[derive(clap::Args)]
+pub struct RenderArgs {
     /// `strict` leaves out of the JUnit XML what the Jenkins schema does not know.
     #[arg(long, value_name = "DIALECT", default_value = "full")]
     junit_dialect: Dialect,
@@ -48,12 +58,20 @@ impl ReportArgs {
             folder: self.report_dir.clone(),
             junit: self.report_junit.clone(),
             markdown: self.report_md.clone(),
+            html: self.report_html.clone(),
             json: self.report_json.clone(),
         }
     }
 
     /// How reports are rendered.
     pub fn render(&self) -> RenderOptions {
+        self.rendering.options()
+    }
+}
+
+impl RenderArgs {
+    /// As reports take them.
+    pub fn options(&self) -> RenderOptions {
         RenderOptions {
             junit_dialect: match self.junit_dialect {
                 Dialect::Full => JunitDialect::Full,

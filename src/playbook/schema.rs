@@ -274,6 +274,9 @@ pub struct Reports {
     /// A further copy of the Markdown report.
     #[schemars(length(min = 1))]
     pub markdown: Option<String>,
+    /// A further copy of the HTML report.
+    #[schemars(length(min = 1))]
+    pub html: Option<String>,
     /// A further copy of the run record.
     #[schemars(length(min = 1))]
     pub json: Option<String>,

@@ -194,7 +194,7 @@ mod tests {
         let record = fixture::sample();
         let log = render(&record);
         let first = log.find('\n').expect("lines") + 1;
-        for end in (0..log.len()).step_by(7) {
+        for end in (0..log.len()).step_by(61) {
             let replay = RunRecord::from_evidence("e", &log.as_bytes()[..end]);
             let finished = log.as_bytes()[..end].split(|b| *b == b'\n').filter(|l| {
                 serde_json::from_slice::<Event>(l).is_ok_and(|e| matches!(e, Event::CaseFinished { .. }))

@@ -1,5 +1,7 @@
 //! A sample record with every verdict and hostile model text, as a real run of a playbook would leave it.
 
+mod statistics;
+
 use crate::record::{CaseRecord, Finding, Limit, LimitOp, Measurement, RunRecord, Verdict, exit_code};
 use std::collections::BTreeMap;
 
@@ -11,6 +13,11 @@ pub(super) fn sample() -> RunRecord {
         over_the_limit(),
         hostile(),
         refused(),
+        statistics::weights_in_another_order(),
+        statistics::function_over_the_twin(),
+        statistics::straddles(),
+        statistics::limit_under_the_floor(),
+        statistics::within(),
         perplexity("tiny-llama", "apr-int8", 5.812_345, Verdict::Pass),
         inconclusive(),
         expected_failure(),

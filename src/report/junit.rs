@@ -5,7 +5,7 @@
 //! name that is unique, exactly one failure or error per case with its text inside the element. What only the
 //! Jenkins schema (junit-10.xsd of its xUnit plugin) does not know is left out by [`JunitDialect::Strict`].
 
-use super::text::{cut, headroom, measured, number, one_line, plain};
+use super::text::{cut, found, headroom, measured, number, one_line, plain};
 use super::verdict::message;
 use super::{RenderOptions, Report};
 use crate::record::{CaseRecord, Measurement, RunRecord, Verdict};
@@ -160,7 +160,7 @@ impl Writer<'_> {
         status.set_type(self.message(kind)).set_message(self.message(&lines[0]));
         let mut text = lines.join("\n");
         for finding in &case.findings {
-            text.push_str(&format!("\n{}: {}", one_line(&finding.subject), plain(&finding.detail)));
+            text.push_str(&format!("\n{}", found(finding)));
         }
         if !case.detail.is_empty() {
             text.push_str(&format!("\n\n{}", plain(&case.detail)));
@@ -187,6 +187,13 @@ impl Writer<'_> {
             if let Some(l) = &m.limit {
                 let shown = format!("{} (source {})", super::text::limit(l), one_line(&l.source));
                 all.push(self.property(&format!("limit.{name}"), &shown));
+            }
+            if let Some(i) = &m.interval {
+                all.push(self.property(&format!("metric.{name}.ci_low"), &number(i.low)));
+                all.push(self.property(&format!("metric.{name}.ci_high"), &number(i.high)));
+            }
+            if let Some(floor) = m.floor {
+                all.push(self.property(&format!("metric.{name}.floor"), &number(floor)));
             }
         }
         if let Some(room) = case.measurements.first().and_then(headroom) {
@@ -309,6 +316,16 @@ mod tests {
             text.lines().next(),
             Some("measured mismatches 7 tokens (n 32), limit ≤ 5 (source playbooks/ci.yaml:41)")
         );
+    }
+
+    #[test]
+    fn intervals_and_floors_are_properties() {
+        let xml = xml(&fixture::sample(), RenderOptions::default());
+        for (name, value) in [("ci_low", "0.0377"), ("ci_high", "0.0451"), ("floor", "7.200e-5")] {
+            let property = format!("<property name=\"metric.kl_mean.{name}\" value=\"{value}\"/>");
+            assert!(xml.contains(&property), "{property}");
+        }
+        assert!(xml.contains("likely cause: rows-permuted"));
     }
 
     #[test]

@@ -108,6 +108,32 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_has_its_strip_its_interval_its_cause_and_its_tokens() {
+        let text = markdown_within(&fixture::sample(), LARGEST);
+        let strip = text
+            .split("SQNR of every tensor against the twin; worst: 7.down_proj.weight")
+            .nth(1)
+            .expect("a strip");
+        let lines: Vec<&str> = strip.lines().skip(1).take(2).collect();
+        assert!(
+            lines[0].chars().count() == 72 && lines[0].contains('▅') && !lines[0].contains('▁'),
+            "{strip}"
+        );
+        assert_eq!(
+            lines[0].chars().position(|c| c == '▅'),
+            lines[1].find('^'),
+            "the mark is under the worst"
+        );
+        for needed in [
+            "| 0.0412 nats &#91;0.0377, 0.0451&#93; | ≤ 0.0277 (floor 7.200e-5) | -0.0174 (-63 %) |",
+            "; likely cause: `rows-permuted`",
+            "- at 402, KL 6.02 nats, after `The capital of France is`: expected ` Paris`, found `⏎⏎`",
+        ] {
+            assert!(text.contains(needed), "{needed} in {text}");
+        }
+    }
+
+    #[test]
     fn any_number_of_failures_fits_and_is_counted() {
         let mut record = fixture::sample();
         let mut template = failed(&record);

@@ -3,9 +3,11 @@
 //! No report sees a model, a gate, the environment or the clock: the same record gives the same bytes, whether it
 //! comes from the run itself or from its evidence file.
 
+mod chart;
 pub mod comparison;
 pub mod evidence;
 pub mod github;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -36,7 +38,7 @@ pub trait Report: Sync {
 }
 
 /// All reports. The evidence log is not among them: it is written while the run goes on, and they follow from it.
-pub const REPORTS: &[&dyn Report] = &[&junit::Junit, &markdown::Markdown, &json::RecordJson];
+pub const REPORTS: &[&dyn Report] = &[&junit::Junit, &markdown::Markdown, &html::Html, &json::RecordJson];
 
 /// What the command line may choose about reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,7 +96,7 @@ mod tests {
                 assert!(a.id() != b.id() && a.file_name() != b.file_name());
             }
         }
-        assert!(report("junit").is_some() && report("html").is_none());
+        assert!(report("junit").is_some() && report("html").is_some() && report("xml").is_none());
     }
 
     #[test]

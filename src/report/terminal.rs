@@ -1,6 +1,7 @@
 //! The summary that ends a run on stdout: what failed, where, by how much, and how to see it again.
 
-use super::text::{cut, measured, one_line, plain, seconds};
+use super::chart;
+use super::text::{cut, found, measured, one_line, plain, seconds};
 use super::verdict::{Counts, failures, message, outcome, word};
 use crate::record::{CaseRecord, RunRecord, Verdict};
 
@@ -56,16 +57,23 @@ const LONGEST_DETAIL: usize = 4000;
 /// Findings that are shown of one case.
 const MOST_FINDINGS: usize = 10;
 
+/// Charts that are shown of one case, as rows of blocks this wide.
+const MOST_STRIPS: usize = 2;
+const STRIP: usize = 72;
+
 fn failure(case: &CaseRecord, paint: Paint) -> String {
     let mark = paint.mark(&case.verdict, &word(&case.verdict).to_uppercase());
     let mut text = format!("{mark} {}\n", one_line(&case.id));
     let mut lines: Vec<String> = vec![one_line(message(case))];
     lines.extend(case.measurements.iter().map(measured));
     let findings = case.findings.iter().take(MOST_FINDINGS);
-    lines.extend(findings.map(|f| format!("{}: {}", one_line(&f.subject), one_line(&f.detail))));
+    lines.extend(findings.map(found));
     if case.findings.len() > MOST_FINDINGS {
         lines.push(format!("and {} more findings", case.findings.len() - MOST_FINDINGS));
     }
+    lines.extend(
+        case.charts.iter().filter_map(|chart| chart::lines(chart, STRIP)).take(MOST_STRIPS).flatten(),
+    );
     lines.extend(cut(&plain(&case.detail), LONGEST_DETAIL).lines().map(str::to_owned));
     lines.push(format!("at {}:{}", one_line(&case.file), case.line));
     lines.push(format!("reproduce: {}", one_line(&case.reproduce)));

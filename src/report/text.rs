@@ -1,6 +1,6 @@
 //! Text that others wrote (models, files, programs) made fit to show, and numbers made fit to read.
 
-use crate::record::{Limit, LimitOp, Measurement};
+use crate::record::{Finding, Limit, LimitOp, Measurement};
 
 /// `text` without terminal escapes and without characters that hide, reorder or end something: control
 /// characters (newline and tab stay), bidirectional overrides, and what XML 1.0 forbids. What is taken out is
@@ -69,33 +69,61 @@ pub(super) fn limit(limit: &Limit) -> String {
     format!("{} {}", sign(limit.op), number(limit.value))
 }
 
-/// How far the value is from breaking its limit, negative where it does: absolute, and in percent of the limit.
-pub(super) fn headroom(m: &Measurement) -> Option<String> {
-    let limit = m.limit.as_ref()?;
-    let room = match limit.op {
-        LimitOp::AtMost | LimitOp::Below => limit.value - m.value,
-        LimitOp::AtLeast => m.value - limit.value,
-        // 0 less the distance, so that no distance is 0 and not -0.
-        LimitOp::Equal => 0.0 - (m.value - limit.value).abs(),
-    };
-    if !room.is_finite() {
-        return None;
-    }
-    let signed = if room > 0.0 { format!("+{}", number(room)) } else { number(room) };
-    let percent = 100.0 * room / limit.value.abs();
-    if limit.value == 0.0 || limit.op == LimitOp::Equal || !percent.is_finite() {
-        return Some(signed);
-    }
-    Some(format!("{signed} ({percent:.0} %)"))
+/// The ends of the interval: `0.0377 to 0.0451`.
+pub(super) fn interval(m: &Measurement) -> Option<String> {
+    m.interval.as_ref().map(|i| format!("{} to {}", number(i.low), number(i.high)))
 }
 
-/// `measured mismatches 7 tokens (n 32), limit ≤ 5 (source playbooks/ci.yaml:41)`.
+/// How far what is judged is from breaking its limit, negative where it does: absolute, and in percent of the
+/// limit. Judged is the value, or the end of its interval that is nearer to breaking the limit.
+pub(super) fn headroom(m: &Measurement) -> Option<String> {
+    let room = room(m)?;
+    let signed = if room > 0.0 { format!("+{}", number(room)) } else { number(room) };
+    Some(match headroom_percent(m) {
+        Some(percent) => format!("{signed} ({percent:.0} %)"),
+        None => signed,
+    })
+}
+
+/// The headroom in percent of the limit; none where the limit is zero or has no sides.
+pub(super) fn headroom_percent(m: &Measurement) -> Option<f64> {
+    let limit = m.limit.as_ref().filter(|l| l.value != 0.0 && l.op != LimitOp::Equal)?;
+    Some(100.0 * room(m)? / limit.value.abs()).filter(|percent| percent.is_finite())
+}
+
+fn room(m: &Measurement) -> Option<f64> {
+    let limit = m.limit.as_ref()?;
+    let (low, high) = m.interval.as_ref().map_or((m.value, m.value), |i| (i.low, i.high));
+    let room = match limit.op {
+        LimitOp::AtMost | LimitOp::Below => limit.value - high,
+        LimitOp::AtLeast => low - limit.value,
+        // 0 less the distance, so that no distance is 0 and not -0.
+        LimitOp::Equal => 0.0 - (low - limit.value).abs().max((high - limit.value).abs()),
+    };
+    room.is_finite().then_some(room)
+}
+
+/// `measured mismatches 7 tokens (n 32), limit ≤ 5 (source playbooks/ci.yaml:41)`; with an interval
+/// `measured kl_mean 0.0412 nats [0.0377, 0.0451] (n 2048), …, noise floor 0.0003`.
 pub(super) fn measured(m: &Measurement) -> String {
-    let mut line = format!("measured {} {} (n {})", one_line(&m.metric), value(m), m.n);
+    let mut line = format!("measured {} {}", one_line(&m.metric), value(m));
+    if let Some(i) = &m.interval {
+        line.push_str(&format!(" [{}, {}]", number(i.low), number(i.high)));
+    }
+    line.push_str(&format!(" (n {})", m.n));
     if let Some(l) = &m.limit {
         line.push_str(&format!(", limit {} (source {})", limit(l), one_line(&l.source)));
     }
+    if let Some(floor) = m.floor {
+        line.push_str(&format!(", noise floor {}", number(floor)));
+    }
     line
+}
+
+/// `7.down_proj.weight: SQNR 11.2 dB, expected 19.8; likely cause: rows-permuted`, on one line.
+pub(super) fn found(f: &Finding) -> String {
+    let cause = f.cause.as_deref().map(|cause| format!("; likely cause: {cause}")).unwrap_or_default();
+    one_line(&format!("{}: {}{cause}", f.subject, f.detail))
 }
 
 /// Seconds for people.
@@ -146,6 +174,7 @@ fn hides(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Interval;
 
     fn of(op: LimitOp, value: f64, bound: f64) -> Measurement {
         let limit = Some(Limit { op, value: bound, source: "p.yaml:1".into() });
@@ -158,6 +187,11 @@ mod tests {
             interval: None,
             floor: None,
         }
+    }
+
+    fn between(op: LimitOp, low: f64, high: f64, bound: f64) -> Measurement {
+        let interval = Some(Interval { low, high, level: 0.95, method: "bootstrap".into() });
+        Measurement { interval, floor: Some(0.01), ..of(op, f64::midpoint(low, high), bound) }
     }
 
     #[test]
@@ -211,6 +245,24 @@ mod tests {
         for (n, expected) in rows {
             assert_eq!(number(n), expected);
         }
+    }
+
+    #[test]
+    fn with_an_interval_its_worse_end_is_judged() {
+        use LimitOp::*;
+        let rows = [
+            (AtMost, 1.0, 2.0, 4.0, "+2 (50 %)"),
+            (AtMost, 3.0, 5.0, 4.0, "-1 (-25 %)"),
+            (AtLeast, 3.0, 5.0, 4.0, "-1 (-25 %)"),
+            (AtLeast, 5.0, 9.0, 4.0, "+1 (25 %)"),
+            (Equal, 3.0, 4.5, 4.0, "-1"),
+        ];
+        for (op, low, high, bound, expected) in rows {
+            assert_eq!(headroom(&between(op, low, high, bound)).as_deref(), Some(expected), "{op:?}");
+        }
+        let m = between(AtMost, 1.0, 2.0, 4.0);
+        let line = "measured m 1.5 [1, 2] (n 32), limit ≤ 4 (source p.yaml:1), noise floor 0.01";
+        assert_eq!((measured(&m).as_str(), interval(&m).as_deref()), (line, Some("1 to 2")));
     }
 
     #[test]

@@ -75,6 +75,20 @@ pub fn outcome(record: &RunRecord) -> &'static str {
     }
 }
 
+/// What the exit code of the run means, as a sentence.
+pub(super) fn meaning(record: &RunRecord) -> &'static str {
+    match record.exit_code {
+        exit::OK => "Every selected case passed, or was skipped where the playbook allows it.",
+        exit::FAILED => "At least one gate failed.",
+        exit::ENVIRONMENT => "The environment is at fault: a reference, an adapter or a report path.",
+        exit::ERROR => "At least one case could not be measured.",
+        exit::INCONCLUSIVE => "At least one case is inconclusive, and none failed.",
+        exit::NOTHING => "Nothing was selected, or a required suite was skipped as a whole.",
+        exit::SIGINT | exit::SIGTERM => "The run was interrupted; what ran before stands here.",
+        _ => "No success.",
+    }
+}
+
 /// The word for a verdict.
 pub(super) fn word(verdict: &Verdict) -> &'static str {
     match verdict {

@@ -18,6 +18,8 @@ pub struct Destinations {
     pub junit: Option<PathBuf>,
     /// A further copy of the Markdown report.
     pub markdown: Option<PathBuf>,
+    /// A further copy of the HTML report.
+    pub html: Option<PathBuf>,
     /// A further copy of the run record.
     pub json: Option<PathBuf>,
 }
@@ -56,6 +58,7 @@ impl Destinations {
         let (of_flag, of_playbook) = match id {
             "junit" => (&self.junit, &playbook.report.junit),
             "markdown" => (&self.markdown, &playbook.report.markdown),
+            "html" => (&self.html, &playbook.report.html),
             "json" => (&self.json, &playbook.report.json),
             // A report without a flag of its own has no further copy.
             _ => return Vec::new(),

@@ -1,6 +1,7 @@
 //! The parts of the report, in the order in which they are read.
 
-use super::super::text::{headroom, limit, measured, seconds, value};
+use super::super::chart;
+use super::super::text::{headroom, limit, measured, number, seconds, value};
 use super::super::verdict::{Counts, failures, message, outcome, word};
 use super::Room;
 use super::escape::{block, cell, code, name};
@@ -12,6 +13,7 @@ pub(super) fn render(record: &RunRecord, room: Room) -> String {
     text.push_str(&first_screen(record, room));
     text.push_str(&suites(record, room));
     text.push_str(&details(record, room));
+    text.push_str(&drawn_passes(record, room));
     text.push_str(&expected(record, room));
     text.push_str(&skipped(record, room));
     text.push_str(&provenance(record, room));
@@ -91,12 +93,17 @@ fn first_screen(record: &RunRecord, room: Room) -> String {
 /// `value | limit | headroom | source` of the deciding measurement, dashes where there is none.
 fn numbers(case: &CaseRecord, room: Room) -> String {
     let Some(m) = case.measurements.first() else { return "- | - | - | -".to_owned() };
-    let (bound, source) = match &m.limit {
+    let (mut bound, source) = match &m.limit {
         Some(l) => (limit(l), cell(&l.source, room.text)),
         None => ("-".to_owned(), "-".to_owned()),
     };
+    if let Some(floor) = m.floor {
+        bound.push_str(&format!(" (floor {})", number(floor)));
+    }
+    let between = m.interval.as_ref().map(|i| format!(" [{}, {}]", number(i.low), number(i.high)));
+    let between = cell(&between.unwrap_or_default(), room.text);
     let room_left = headroom(m).unwrap_or_else(|| "-".to_owned());
-    format!("{} | {bound} | {room_left} | {source}", cell(&value(m), room.text))
+    format!("{}{between} | {bound} | {room_left} | {source}", cell(&value(m), room.text))
 }
 
 /// A table per suite; where rows are scarce, those that did not pass come first.
@@ -185,15 +192,20 @@ fn details(record: &RunRecord, room: Room) -> String {
             text.push_str(&format!("- {}\n", code(&measured(m), room.text)));
         }
         for finding in case.findings.iter().take(MOST_FINDINGS) {
+            let cause =
+                finding.cause.as_deref().map(|cause| format!("; likely cause: {}", code(cause, room.text)));
             text.push_str(&format!(
-                "- {}: {}\n",
+                "- {}: {}{}\n",
                 code(&finding.subject, room.text),
-                code(&finding.detail, room.text)
+                code(&finding.detail, room.text),
+                cause.unwrap_or_default()
             ));
         }
         if case.findings.len() > MOST_FINDINGS {
             text.push_str(&format!("- {} findings omitted\n", case.findings.len() - MOST_FINDINGS));
         }
+        text.push_str(&strips(case, room));
+        text.push_str(&departures(case, room));
         if !case.detail.trim().is_empty() {
             text.push_str(&format!("\n{}", block(&case.detail, room.detail)));
         }
@@ -215,6 +227,56 @@ fn details(record: &RunRecord, room: Room) -> String {
 const MOST_FINDINGS: usize = 20;
 /// A command that is cut is no command; only a hostile one is longer.
 const LONGEST_COMMAND: usize = 1_000;
+
+/// Charts as rows of blocks, each in a block of its own.
+fn strips(case: &CaseRecord, room: Room) -> String {
+    let drawn = case.charts.iter().filter_map(|chart| chart::lines(chart, STRIP)).take(MOST_STRIPS);
+    drawn.map(|lines| format!("\n{}", block(&lines.join("\n"), room.detail.max(room.text)))).collect()
+}
+
+/// Charts that are shown of one case, and the width of their rows.
+const MOST_STRIPS: usize = 4;
+const STRIP: usize = 72;
+
+/// The tokens that part furthest, in their context.
+fn departures(case: &CaseRecord, room: Room) -> String {
+    if case.departures.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\nMost diverging tokens:\n\n");
+    for d in case.departures.iter().take(MOST_DEPARTURES) {
+        let quoted = |text: &str| match code(text, room.text) {
+            span if span.is_empty() => format!("{} bytes of white space", text.len()),
+            span => span,
+        };
+        text.push_str(&format!(
+            "- at {}, KL {} nats, after {}: expected {}, found {}\n",
+            d.position,
+            number(d.kl),
+            quoted(&d.context),
+            quoted(&d.expected),
+            quoted(&d.found)
+        ));
+    }
+    if case.departures.len() > MOST_DEPARTURES {
+        text.push_str(&format!("- {} tokens omitted\n", case.departures.len() - MOST_DEPARTURES));
+    }
+    text
+}
+
+/// Diverging tokens that are shown of one case.
+const MOST_DEPARTURES: usize = 8;
+
+/// Cases that passed and have something to look at.
+fn drawn_passes(record: &RunRecord, room: Room) -> String {
+    let passed = record.cases.iter().filter(|c| c.verdict == Verdict::Pass);
+    let drawn: Vec<(&CaseRecord, String)> =
+        passed.map(|c| (c, strips(c, room))).filter(|(_, strips)| !strips.is_empty()).collect();
+    listed("Passed, drawn", drawn.len(), room, |n| {
+        let (case, strips) = &drawn[n];
+        format!("{}{}{strips}\n", if n == 0 { "" } else { "\n" }, name(&case.id, room.text))
+    })
+}
 
 fn expected(record: &RunRecord, room: Room) -> String {
     let all: Vec<(&CaseRecord, &str)> = record
