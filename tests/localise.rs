@@ -22,6 +22,7 @@ fn opened(path: &Path) -> Opened {
         backend: "cpu".into(),
         threads: 1,
         role: Role::UnderTest,
+        kept: None,
     })
 }
 

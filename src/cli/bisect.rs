@@ -93,6 +93,7 @@ pub fn execute(args: &Args) -> Result<u8> {
             backend: args.engine.backend.clone(),
             threads,
             role,
+            kept: None,
         })
     };
     let (original, conversion) =

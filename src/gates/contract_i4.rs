@@ -2,13 +2,13 @@
 
 use super::evidence::{Bound, holds, number};
 use super::trial::usage;
-use super::{Evidence, Gate, Trial};
+use super::{Evidence, Gate, Trial, suspects};
 use crate::contract::{EncodingLaw, Scope, Tolerance};
-use crate::inspect::cause::{Cause, Heads, Suspect, causes};
+use crate::inspect::cause::Cause;
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, LimitOp, Unable};
 use crate::stats::{Noise, Statistics};
-use crate::subject::{Answer, Subject, TensorFacts};
+use crate::subject::{Answer, TensorFacts};
 use crate::tensor::DType;
 
 /// Mean and standard deviation within the contract's tolerance; minimum and maximum within the larger of it and the
@@ -41,7 +41,6 @@ impl Gate for ContractI4 {
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
         let original = trial.reference()?;
         let (theirs, ours) = (original.tensors()?, trial.subject.tensors()?);
-        let heads = heads_of(trial.subject);
         let mut worst = Worst::default();
         let mut found: Vec<(f64, String, String)> = Vec::new();
         let mut explained: Vec<(String, Cause)> = Vec::new();
@@ -55,17 +54,7 @@ impl Gate for ContractI4 {
             let checked = check(trial, tensor, dtype, &before, &after)?;
             if !checked.wrong.is_empty() && tried < MOST_EXPLAINED {
                 tried += 1;
-                let cause = causes(&Suspect {
-                    name: &tensor.name,
-                    shape: &tensor.shape,
-                    heads,
-                    original: &before,
-                    found: &after,
-                    dtype: tensor.dtype,
-                    over: true,
-                    originals: &|name| original.values(name).ok(),
-                    candidates: &|name| trial.subject.values(name).ok(),
-                });
+                let cause = suspects::explain(tensor, (original, &before), (trial.subject, &after));
                 explained.extend(cause.into_iter().next().map(|cause| (tensor.name.clone(), cause)));
             }
             worst.take(&checked);
@@ -100,13 +89,6 @@ const TESTED: f64 = 0.5;
 
 /// So many wrong tensors are explained: where more are wrong, all of them share a cause.
 const MOST_EXPLAINED: usize = 16;
-
-/// Heads as the file gives them; none where it does not, which only leaves causes about heads unnamed.
-fn heads_of(subject: &dyn Subject) -> Option<Heads> {
-    let settings = subject.hyperparameters().ok()?;
-    let number = |name: &str| settings.get(name)?.parse().ok();
-    Some(Heads { queries: number("n_heads")?, keys: number("n_kv_heads")?, width: number("head_dim")? })
-}
 
 /// What one tensor came to. Shares are of what is allowed: 1 is the limit.
 struct TensorCheck {

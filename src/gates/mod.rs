@@ -28,6 +28,7 @@ mod perplexity;
 mod perplexity_drift;
 mod quant_drift;
 mod runtime_parity;
+mod suspects;
 mod tensor_fidelity;
 mod throughput;
 mod token_parity;

@@ -3,9 +3,8 @@
 use super::evidence::{Bound, number};
 use super::trial::usage;
 use super::twin_types::{Pairs, TwinTypes, pairs};
-use super::{Evidence, Gate, Trial};
+use super::{Evidence, Gate, Trial, suspects};
 use crate::contract::Contract;
-use crate::inspect::cause::{Heads, likely_cause};
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Chart, ChartKind, Judgement, Unable};
 use crate::stats::{Noise, spared_columns};
@@ -234,7 +233,6 @@ fn findings(
     let mut wrong: Vec<&Compared> = compared.iter().filter(|c| !(c.shortfall() <= margin)).collect();
     // What is not worth a number first, then by decibels.
     wrong.sort_by(|a, b| b.shortfall().abs().total_cmp(&a.shortfall().abs()));
-    let heads = heads_of(trial.subject);
     for (i, c) in wrong.into_iter().enumerate() {
         let facts = &c.facts;
         let mut detail = format!(
@@ -250,24 +248,20 @@ fn findings(
         let why = || {
             let (before, after) =
                 (original.values(&facts.name).ok()?, trial.subject.values(&facts.name).ok()?);
-            likely_cause(&facts.name, &facts.shape, heads, &before, &after)
+            suspects::explain(facts, (original, &before), (trial.subject, &after)).into_iter().next()
         };
-        if let Some(why) = (i < MOST_EXPLAINED).then(why).flatten() {
-            detail.push_str(&format!("; {why}"));
+        match (i < MOST_EXPLAINED).then(why).flatten() {
+            Some(cause) => {
+                detail.push_str(&format!("; {}", cause.sentence));
+                evidence.find_cause(facts.name.clone(), detail, cause.id);
+            }
+            None => evidence.find(facts.name.clone(), detail),
         }
-        evidence.find(facts.name.clone(), detail);
     }
 }
 
 /// Causes are looked for in the worst tensors; a mistake that hits more is the same in all.
 const MOST_EXPLAINED: usize = 8;
-
-/// Heads as the file gives them; none where it does not.
-fn heads_of(subject: &dyn Subject) -> Option<Heads> {
-    let settings = subject.hyperparameters().ok()?;
-    let number = |name: &str| settings.get(name)?.parse().ok();
-    Some(Heads { queries: number("n_heads")?, keys: number("n_kv_heads")?, width: number("head_dim")? })
-}
 
 /// The fixed limit of a playbook, where it gives one.
 fn fixed_limit(trial: &Trial, compared: &[Compared], evidence: &mut Evidence) {

@@ -112,6 +112,7 @@ impl<'a> Stage<'a> {
             backend: part.backend,
             threads: self.threads,
             role: Role::Reference,
+            kept: Some(self.workshop.distributions()),
         }))
     }
 

@@ -166,7 +166,6 @@ impl Running {
         ask(&Taking { artifact, model: &model, options, folder: folder.as_ref() })
     }
 
-    fn model(&self) -> Result<LoadedModel> {
     /// How it runs.
     pub fn options(&self) -> &EngineOptions {
         &self.options
