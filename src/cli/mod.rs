@@ -16,6 +16,7 @@ mod inspect;
 mod lint;
 mod list;
 mod model;
+mod mutate;
 mod pair;
 mod perplexity;
 mod playbook_file;
@@ -91,6 +92,8 @@ enum Command {
     Lint(lint::Args),
     /// Compare two models: settings, metadata, and every tensor by its canonical name.
     Diff(diff::Args),
+    /// Plant a defect of the catalogue into a copy of a model, or list the catalogue.
+    Mutate(mutate::Args),
     /// Freeze what a model says, and hold it against the model later.
     #[command(subcommand)]
     Canary(canary::Command),
@@ -126,6 +129,7 @@ impl Command {
             Command::Hex(args) => hex::execute(&args),
             Command::Lint(args) => lint::execute(&args),
             Command::Diff(args) => diff::execute(&args),
+            Command::Mutate(args) => mutate::execute(&args),
             Command::Canary(command) => canary::execute(&command),
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),

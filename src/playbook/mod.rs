@@ -11,6 +11,7 @@ mod explain;
 mod filter;
 #[cfg(test)]
 mod fixture;
+mod ground;
 mod list;
 mod located;
 mod names;
@@ -31,6 +32,7 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use estimate::Estimate;
 pub use explain::{Explanation, FileSizes, explain};
 pub use filter::Filter;
+pub use ground::Ground;
 pub use list::{list, list_json};
 pub use located::{At, Entries, Located, NAME_PATTERN};
 pub use parse::{parse, parse_bytes};
