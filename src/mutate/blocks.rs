@@ -1,10 +1,10 @@
 //! The inside of quantised blocks: scales, nibbles, high bits, and the order of blocks.
 
-use super::dice::Dice;
 use super::draft::Draft;
 use super::rows::tensors;
 use super::{Done, Plant};
 use crate::Result;
+use crate::stats::Dice;
 use crate::tensor::DType;
 
 /// Where a block keeps its f16 scale; `None` for encodings whose blocks have none.

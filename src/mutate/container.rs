@@ -1,12 +1,12 @@
 //! What a container says of its tensors: types, sizes, places, shards, keys.
 
-use super::dice::Dice;
 use super::draft::{Draft, Shards};
 use super::rows::tensors;
 use super::{Done, Plant};
 use crate::Result;
 use crate::formats::{FormatKind, IndexEntry, StoredType};
 use crate::models::CanonicalTensor;
+use crate::stats::Dice;
 use crate::tensor::DType;
 
 /// The type of one tensor set to another that the format knows.

@@ -1,6 +1,5 @@
 //! Tensors and layers in each other's place, lost, doubled, or fused.
 
-use super::dice::Dice;
 use super::draft::Draft;
 use super::edit::Contents;
 use super::rows::{layer_of, part, tensors};
@@ -8,6 +7,7 @@ use super::{Done, Plant};
 use crate::Result;
 use crate::contract::families::Role;
 use crate::models::CanonicalTensor;
+use crate::stats::Dice;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use crate::{formats::NamedTensor, quant};
 use std::collections::BTreeSet;

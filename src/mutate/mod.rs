@@ -7,7 +7,6 @@
 mod blocks;
 mod catalogue;
 mod container;
-mod dice;
 mod draft;
 mod edit;
 mod head;
@@ -23,9 +22,9 @@ pub use catalogue::DEFECTS;
 use crate::formats::open;
 use crate::models;
 use crate::playbook::Ground;
+use crate::stats::Dice;
 use crate::tokenizer::TokenizerSpec;
 use crate::{Error, Result};
-use dice::Dice;
 use draft::Draft;
 use serde::Serialize;
 use std::path::Path;
@@ -55,10 +54,11 @@ pub fn apply(defect: &Defect, source: &Path, out: &Path, seed: u64) -> Result<Pl
             }
         };
         let before = said(&draft);
+        let targets = with_stored_names(&draft, done.targets);
         draft.write(out)?;
         let hidden = matches!(defect.site, Site::Setting | Site::Tokenizer) && reads_alike(out, &before);
         if !hidden {
-            return Ok(Planted { defect: defect.id, targets: done.targets, what: done.what });
+            return Ok(Planted { defect: defect.id, targets, what: done.what });
         }
         let removed = if out.is_dir() { std::fs::remove_dir_all(out) } else { std::fs::remove_file(out) };
         removed.map_err(|e| Error::io(out, &e))?;
@@ -210,6 +210,18 @@ impl Done {
     ) -> Result<Option<Done>> {
         Ok(Some(Done { targets: targets.into_iter().map(Into::into).collect(), what: what.into() }))
     }
+}
+
+/// The targets, and after them the names under which the tensors among them are stored.
+fn with_stored_names(draft: &Draft, mut targets: Vec<String>) -> Vec<String> {
+    let stored: Vec<String> =
+        targets.iter().filter_map(|name| draft.canonical(name)).map(|t| t.stored.clone()).collect();
+    for name in stored {
+        if !targets.contains(&name) {
+            targets.push(name);
+        }
+    }
+    targets
 }
 
 /// What an artifact says of itself beside its weights.

@@ -1,11 +1,11 @@
 //! Norm weights and biases.
 
-use super::dice::Dice;
 use super::draft::Draft;
 use super::rows::{layer_of, tensors};
 use super::{Done, Plant};
 use crate::Result;
 use crate::contract::families::Role;
+use crate::stats::Dice;
 use std::collections::BTreeSet;
 
 /// One norm a whole unit too large: 1 was folded in twice, or where no family does.

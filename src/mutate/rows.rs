@@ -1,11 +1,11 @@
 //! Rows of one weight in another order, and weights written the other way round.
 
-use super::dice::Dice;
 use super::draft::Draft;
 use super::{Done, Plant};
 use crate::Result;
 use crate::contract::families::Role;
 use crate::models::{CanonicalTensor, RowOrder, rows_of};
+use crate::stats::Dice;
 
 /// The canonical tensors of the draft that `wanted` accepts.
 pub(super) fn tensors(draft: &Draft, wanted: impl Fn(&CanonicalTensor) -> bool) -> Vec<CanonicalTensor> {

@@ -1,10 +1,10 @@
 //! Hyperparameters that a file says wrongly: the family's own writers say them, as they say the right ones.
 
-use super::dice::Dice;
 use super::draft::Draft;
 use super::{Done, Plant};
 use crate::formats::{Container, GgufValue};
 use crate::models::{FAMILIES, ModelConfig, Position, RopeScaling, Window, apr_metadata};
+use crate::stats::Dice;
 use crate::{Error, Kind, Result};
 use serde_json::{Map, Value as Json};
 

@@ -1,11 +1,11 @@
 //! Tokenizers that give other ids, or chats that are written otherwise: the spec is changed and written again by the
 //! container's own writer.
 
-use super::dice::Dice;
 use super::draft::Draft;
 use super::{Done, Plant};
 use crate::Result;
 use crate::formats::Container;
+use crate::stats::Dice;
 use crate::tokenizer::{PRE_TOKENIZERS, PreTokenizer, Token, TokenKind, TokenizerModel, TokenizerSpec};
 use serde_json::Value as Json;
 

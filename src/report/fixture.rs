@@ -88,6 +88,7 @@ fn case(
         detail: String::new(),
         charts: Vec::new(),
         departures: Vec::new(),
+        detection: None,
         seconds: 0.125,
     }
 }
