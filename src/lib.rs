@@ -25,6 +25,7 @@ pub mod models;
 // L4
 pub mod infer;
 pub mod inspect;
+pub mod mutate;
 // L5
 pub mod subject;
 // L6

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("engine", 3),
     ("infer", 4),
     ("inspect", 4),
+    ("mutate", 4),
     ("subject", 5),
     ("gates", 6),
     ("runner", 7),

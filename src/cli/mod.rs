@@ -17,6 +17,7 @@ mod inspect;
 mod lint;
 mod list;
 mod model;
+mod mutate;
 mod pair;
 mod perplexity;
 mod playbook_file;
@@ -100,6 +101,8 @@ enum Command {
     Diff(diff::Args),
     /// Walk a conversion beside its original, operation by operation: where they part, and what to fix.
     Bisect(bisect::Args),
+    /// Plant a defect of the catalogue into a copy of a model, or list the catalogue.
+    Mutate(mutate::Args),
     /// Freeze what a model says, and hold it against the model later.
     #[command(subcommand)]
     Canary(canary::Command),
@@ -137,6 +140,7 @@ impl Command {
             Command::Lint(args) => lint::execute(&args),
             Command::Diff(args) => diff::execute(&args),
             Command::Bisect(args) => bisect::execute(&args),
+            Command::Mutate(args) => mutate::execute(&args),
             Command::Canary(command) => canary::execute(&command),
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),

@@ -12,6 +12,7 @@ pub mod hf;
 pub mod imatrix;
 pub(crate) mod json;
 mod map;
+mod patch;
 pub mod safetensors;
 mod sink;
 mod source;
@@ -23,6 +24,7 @@ pub use fault::{Fault, Stage, copy_artifact, faults};
 pub use gguf::{GgufArray, GgufHeader, GgufValue};
 pub use hf::HfFolder;
 pub use imatrix::{Importance, ImportanceMatrix};
+pub use patch::{Index, IndexEntry, StoredType, patch_index};
 pub use sink::write_bytes;
 pub use source::{Payload, TensorSource};
 

@@ -1,6 +1,8 @@
 //! A small catalog and playbook for the tests of this module.
 
-use super::{AgainstRule, Case, Catalog, GateInfo, Param, ParamDefault, Playbook, parse, plan};
+use super::{
+    AgainstRule, Case, Catalog, Format, GateInfo, Ground, Param, ParamDefault, Playbook, parse, plan,
+};
 
 /// Gates of every shape.
 pub(super) struct Shapes;
@@ -35,6 +37,18 @@ impl Catalog for Shapes {
 
     fn gate_ids(&self) -> Vec<&'static str> {
         vec!["token-parity", "quant-drift", "round-trip", "runtime-parity", "tensor-names"]
+    }
+
+    fn defects(&self) -> Vec<&'static str> {
+        vec!["everywhere", "gguf-only"]
+    }
+
+    fn defect_applies(&self, defect: &str, ground: &Ground) -> bool {
+        defect == "everywhere" || ground.format == Format::Gguf
+    }
+
+    fn battery(&self) -> Vec<&'static str> {
+        vec!["tensor-names", "round-trip"]
     }
 
     fn backend_names(&self) -> Vec<&'static str> {

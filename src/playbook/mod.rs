@@ -5,12 +5,14 @@
 
 mod check;
 mod compose;
+mod detection;
 mod diagnostics;
 mod estimate;
 mod explain;
 mod filter;
 #[cfg(test)]
 mod fixture;
+mod ground;
 mod list;
 mod located;
 mod names;
@@ -27,17 +29,19 @@ mod suggest;
 mod tree;
 
 pub use compose::{Comparison, REFERENCE};
+pub use detection::{CLEAN, DETECTION, Probe};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use estimate::Estimate;
 pub use explain::{Explanation, FileSizes, explain};
 pub use filter::Filter;
+pub use ground::Ground;
 pub use list::{list, list_json};
 pub use located::{At, Entries, Located, NAME_PATTERN};
 pub use parse::{parse, parse_bytes};
 pub use plan::plan;
 pub use schema::{
-    Artifact, DEFAULT_TOKENS, Dialect, Expect, Format, GateUse, Model, Names, Origin, ParamValue, Playbook,
-    Policy, Prompt, Reports, Runtime, Seconds,
+    Artifact, DEFAULT_TOKENS, Detection, Dialect, Expect, Format, GateUse, KnownMiss, Model, Names, Origin,
+    ParamValue, Playbook, Policy, Prompt, Reports, Runtime, Seconds,
 };
 pub use schema_json::json_schema;
 pub use source::Source;
@@ -57,6 +61,19 @@ pub trait Catalog {
     fn reads_text(&self, gate: &str) -> bool {
         let _ = gate;
         false
+    }
+    /// The defects that can be planted, in the order of their catalogue.
+    fn defects(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+    /// Whether that defect can be in an artifact of which the playbook says this much.
+    fn defect_applies(&self, defect: &str, ground: &Ground) -> bool {
+        let _ = (defect, ground);
+        false
+    }
+    /// The gates that detection asks where the playbook names none.
+    fn battery(&self) -> Vec<&'static str> {
+        Vec::new()
     }
 }
 
@@ -148,4 +165,6 @@ pub struct Case {
     pub timeout_s: u64,
     /// Where the gate stands in the playbook.
     pub at: At,
+    /// Of a detection case: what is planted, and which gates are asked.
+    pub probe: Option<Probe>,
 }

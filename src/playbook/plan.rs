@@ -30,6 +30,10 @@ pub fn plan(playbook: &Playbook, catalog: &dyn Catalog) -> Result<Vec<Case>, Dia
             planner.gate(&suite.value, gate);
         }
     }
+    if let Some(detection) = &playbook.detection {
+        let drawn = super::detection::plan(playbook, detection, catalog, &mut planner.gather);
+        planner.cases.extend(drawn);
+    }
     planner.gather.finish(planner.cases)
 }
 
@@ -138,6 +142,7 @@ impl<'a> Planner<'a> {
                 || selection.against.is_some_and(|a| self.optional_against(a)),
             timeout_s: gate.timeout.unwrap_or(playbook.policy.case_timeout).0,
             at,
+            probe: None,
         });
     }
 

@@ -41,6 +41,9 @@ pub struct Playbook {
     /// Suites, by name: lists of gates that belong together in the report.
     #[schemars(extend("minProperties" = 1))]
     pub suites: Entries<Vec<GateUse>>,
+    /// Planted defects: how many of them the gates catch, and how often they cry wolf.
+    #[serde(default)]
+    pub detection: Option<Located<Detection>>,
     /// How the run goes about its cases.
     #[serde(default)]
     pub policy: Policy,
@@ -234,6 +237,69 @@ pub struct GateUse {
     /// Time that one case may take: `90s`, `2m`, `1h`; default: the policy's.
     #[serde(default)]
     pub timeout: Option<Seconds>,
+}
+
+/// Instances of the catalogue of defects, and unbroken ones, drawn by seed over models and artifacts.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Detection {
+    /// Decides every draw; the same seed draws the same instances.
+    #[serde(default)]
+    pub seed: u64,
+    /// Instances with a defect.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10000))]
+    pub instances: u32,
+    /// Unbroken instances: conversions whose encodings are drawn too. None of them may be flagged.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10000))]
+    pub clean: u32,
+    /// Defects, as `mutate --list` names them; default: all.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub defects: Option<Vec<Located<String>>>,
+    /// Models; default: all that are not in `extra`.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub models: Option<Vec<Located<String>>>,
+    /// Further instances of other models, by model: large ones need not have the share of small ones.
+    #[serde(default)]
+    pub extra: Entries<u32>,
+    /// Artifacts; default: all.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub artifacts: Option<Vec<Located<String>>>,
+    /// Gates that are asked, in order; default: those that need no recorded reference.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub gates: Option<Vec<Located<String>>>,
+    /// Ask every gate, also after one has spoken: a score for each.
+    #[serde(default)]
+    pub every_gate: bool,
+    /// Defects that no gate sees, each with its reason: such an instance passes only if it is missed.
+    #[serde(default)]
+    pub known_misses: Vec<KnownMiss>,
+    /// Time that one instance may take; default: the policy's.
+    #[serde(default)]
+    pub timeout: Option<Seconds>,
+}
+
+/// A weakness of the gates that is known.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KnownMiss {
+    /// The defect.
+    pub defect: Located<String>,
+    /// In these models; default: in any.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub models: Option<Vec<Located<String>>>,
+    /// In these artifacts; default: in any.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub artifacts: Option<Vec<Located<String>>>,
+    /// Why no gate sees it.
+    pub reason: Located<String>,
 }
 
 /// What is expected of a gate.

@@ -75,6 +75,7 @@ mod tests {
             detail: String::new(),
             charts: Vec::new(),
             departures: Vec::new(),
+            detection: None,
             reproduce: String::new(),
             seconds: 0.0,
         }

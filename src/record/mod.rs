@@ -2,8 +2,10 @@
 //!
 //! Evidence is the truth; every report is a pure projection of a [`RunRecord`].
 
+pub mod detection;
 pub mod exit;
 
+pub use detection::{Answered, Detected, GateAnswer};
 pub use exit::exit_code;
 
 use serde::{Deserialize, Serialize};
@@ -276,6 +278,9 @@ pub struct CaseRecord {
     /// Tokens at which the artifact and its reference part, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departures: Vec<Departure>,
+    /// Of a detection case: what was planted and what the gates said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Box<Detected>>,
     /// A command line that reproduces this case alone.
     pub reproduce: String,
     /// Wall time.

@@ -95,6 +95,7 @@ fn case(
         detail: String::new(),
         charts: Vec::new(),
         departures: Vec::new(),
+        detection: None,
         seconds: 0.125,
     }
 }

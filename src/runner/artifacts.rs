@@ -160,7 +160,8 @@ impl<'a> Workshop<'a> {
     }
 }
 
-fn options(artifact: &Artifact, format: Format) -> ConvertOptions {
+/// How a conversion to this artifact is asked for.
+pub fn options(artifact: &Artifact, format: Format) -> ConvertOptions {
     ConvertOptions {
         quantize: artifact.quantize,
         names: match artifact.names {

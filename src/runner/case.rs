@@ -6,7 +6,7 @@ use crate::Kind;
 use crate::contract::Contract;
 use crate::gates::{self, Against, References, Settings, Trial};
 use crate::playbook::Case;
-use crate::record::{CaseRecord, Judgement, Measurement, Unable, Verdict};
+use crate::record::{CaseRecord, Detected, Judgement, Measurement, Unable, Verdict};
 use crate::subject::Answer;
 use std::sync::Arc;
 use std::time::Instant;
@@ -63,6 +63,22 @@ impl Job {
     }
 }
 
+/// The record of a detection case: the score follows from what is added to it.
+pub fn detection_record(
+    case: &Case,
+    file: &str,
+    answer: Answer<(Judgement, Detected)>,
+    seconds: f64,
+) -> CaseRecord {
+    let (answer, detected) = match answer {
+        Ok((judgement, detected)) => (Ok(judgement), Some(Box::new(detected))),
+        // The planner cannot know all: what turns out not to apply is no instance.
+        Err(Unable::NotApplicable(why)) => (Err(Unable::Missing(why)), None),
+        Err(unable) => (Err(unable), None),
+    };
+    CaseRecord { detection: detected, ..record(case, file, answer, seconds) }
+}
+
 /// The record of `case` that ended with `answer` after `seconds`.
 pub fn record(case: &Case, file: &str, answer: Answer<Judgement>, seconds: f64) -> CaseRecord {
     let judged = settle(answer, case.optional);
@@ -85,6 +101,7 @@ pub fn record(case: &Case, file: &str, answer: Answer<Judgement>, seconds: f64) 
         detail: judged.detail,
         charts: judged.charts,
         departures: judged.departures,
+        detection: None,
         reproduce: format!("apr-qa-runner run {} --case {}", quoted(file), quoted(&case.id)),
         seconds,
     };
@@ -170,7 +187,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// The answer of a case whose thread did not answer.
-pub fn unanswered(kind: &str, message: String) -> Answer<Judgement> {
+pub fn unanswered<T>(kind: &str, message: String) -> Answer<T> {
     Err(Unable::Failed { kind: kind.into(), message })
 }
 
@@ -199,6 +216,7 @@ mod tests {
             optional,
             timeout_s: 10,
             at: At { line: 9, column: 1 },
+            probe: None,
         }
     }
 

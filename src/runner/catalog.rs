@@ -1,6 +1,7 @@
 //! What the planner may ask: the gates and the backends that this program has.
 
-use crate::playbook::{self, GateInfo};
+use crate::mutate;
+use crate::playbook::{self, GateInfo, Ground};
 use crate::{engine, gates};
 
 /// The tables of this program.
@@ -17,6 +18,18 @@ impl playbook::Catalog for Catalog {
 
     fn backend_names(&self) -> Vec<&'static str> {
         engine::backend_names()
+    }
+
+    fn defects(&self) -> Vec<&'static str> {
+        mutate::DEFECTS.iter().map(|defect| defect.id).collect()
+    }
+
+    fn defect_applies(&self, defect: &str, ground: &Ground) -> bool {
+        mutate::find(defect).is_some_and(|defect| (defect.applies)(ground))
+    }
+
+    fn battery(&self) -> Vec<&'static str> {
+        gates::BATTERY.to_vec()
     }
 
     fn reads_text(&self, gate: &str) -> bool {

@@ -5,6 +5,7 @@
 mod artifacts;
 mod case;
 mod catalog;
+mod detection;
 mod digest;
 mod evidence_log;
 mod interrupt;
@@ -26,11 +27,13 @@ pub use references::BUILT_IN_TEXT;
 pub use resolve::{Planned, resolve};
 
 use crate::Result;
-use crate::playbook::{Case, Filter};
+use crate::playbook::{Case, Filter, Probe};
 use crate::record::{CaseRecord, Event, RunRecord, Verdict, exit_code};
 use crate::report::RenderOptions;
+use crate::subject::Answer;
 use artifacts::Workshop;
 use case::Job;
+use detection::DetectionJob;
 use evidence_log::EvidenceLog;
 use isolate::Ended;
 use progress::Progress;
@@ -167,29 +170,52 @@ impl Floor<'_> {
         }
         let start = Instant::now();
         self.progress.started(&case.id);
+        if let Some(probe) = &case.probe {
+            return self.detect(case, probe, start);
+        }
         let answer = match self.stage.cast(case) {
             Err(unable) => Err(unable),
             Ok(cast) => {
                 let references = Arc::clone(self.references.get(&case.model)?);
                 let job = Job { case: case.clone(), cast, references, file: self.file.clone() };
-                let limit = Duration::from_secs(case.timeout_s);
-                let progress = &mut self.progress;
-                let mut waiting = |so_far| progress.waiting(&case.id, so_far);
-                match isolate::run(move || job.judge(), limit, self.interrupt, &mut waiting) {
-                    Ended::Returned(answer) => answer,
-                    Ended::Panicked(place) => {
-                        self.stage.abandon(case);
-                        case::unanswered("crash", format!("this program panicked: {place}"))
-                    }
-                    Ended::TimedOut => {
-                        self.stage.abandon(case);
-                        case::unanswered("timeout", format!("no verdict within {} s", case.timeout_s))
-                    }
-                    Ended::Interrupted => return None,
-                }
+                self.isolated(case, move || job.judge())?
             }
         };
         self.stage.done(case);
         Some(case::record(case, &self.file, answer, start.elapsed().as_secs_f64()))
+    }
+
+    /// Runs one detection case, as [`Floor::run`].
+    fn detect(&mut self, case: &Case, probe: &Probe, start: Instant) -> Option<CaseRecord> {
+        let answer = match self.stage.bench(case) {
+            Err(unable) => Err(unable),
+            Ok(bench) => {
+                let references = Arc::clone(self.references.get(&case.model)?);
+                let job = DetectionJob { case: case.clone(), bench, references, file: self.file.clone() };
+                let probe = probe.clone();
+                self.isolated(case, move || job.judge(&probe))?
+            }
+        };
+        self.stage.done(case);
+        Some(case::detection_record(case, &self.file, answer, start.elapsed().as_secs_f64()))
+    }
+
+    /// What `work` answers on a thread of its own, or why it did not; `None` where a signal came first.
+    fn isolated<T: Send + 'static>(
+        &mut self,
+        case: &Case,
+        work: impl FnOnce() -> Answer<T> + Send + 'static,
+    ) -> Option<Answer<T>> {
+        let limit = Duration::from_secs(case.timeout_s);
+        let progress = &mut self.progress;
+        let mut waiting = |so_far| progress.waiting(&case.id, so_far);
+        let unanswered = match isolate::run(work, limit, self.interrupt, &mut waiting) {
+            Ended::Returned(answer) => return Some(answer),
+            Ended::Interrupted => return None,
+            Ended::Panicked(place) => case::unanswered("crash", format!("this program panicked: {place}")),
+            Ended::TimedOut => case::unanswered("timeout", format!("no verdict within {} s", case.timeout_s)),
+        };
+        self.stage.abandon(case);
+        Some(unanswered)
     }
 }

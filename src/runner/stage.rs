@@ -5,10 +5,11 @@ use super::localise::Sides;
 use super::outside::Outside;
 use crate::engine;
 use crate::gates;
-use crate::playbook::{AgainstRule, Case, Playbook};
+use crate::playbook::{AgainstRule, Artifact, Case, Format, Origin, Playbook};
 use crate::record::Unable;
 use crate::subject::{Answer, Opened, OutsideRuntime, Place, Role, Subject};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Everything that takes part in one case.
@@ -27,6 +28,20 @@ pub enum Opponent {
     Subject(Arc<dyn Subject>),
     /// A program that is not ours.
     Runtime(Arc<dyn OutsideRuntime>),
+}
+
+/// What a detection case needs: the artifact to be broken, and what it is held against.
+pub struct Bench {
+    /// The sound artifact.
+    pub artifact: PathBuf,
+    /// The model's source.
+    pub source: PathBuf,
+    /// How the artifact is made, where it is a conversion of the source.
+    pub conversion: Option<(Artifact, Format)>,
+    /// The source as the reference of every gate.
+    pub reference: Arc<dyn Subject>,
+    /// Threads of the engine.
+    pub threads: usize,
 }
 
 /// Opens subjects for cases and knows how long each is needed.
@@ -116,6 +131,24 @@ impl<'a> Stage<'a> {
         }))
     }
 
+    /// What the detection case `case` needs.
+    ///
+    /// # Errors
+    /// Why the artifact or the source cannot take part.
+    pub fn bench(&mut self, case: &Case) -> Answer<Bench> {
+        let reference = self.subject(source_of(case), Role::Reference)?;
+        let source = self.workshop.place(&case.model, SOURCE)?.path;
+        let artifact = self.workshop.place(&case.model, &case.artifact)?.path;
+        let made = self.playbook.artifacts.get(&case.artifact);
+        let conversion = made.and_then(|artifact| match artifact.origin() {
+            Some(Origin::Converted { from, format }) if from.value == SOURCE => {
+                Some((artifact.clone(), format))
+            }
+            Some(Origin::Converted { .. } | Origin::Source | Origin::File(_)) | None => None,
+        });
+        Ok(Bench { artifact, source, conversion, reference, threads: self.threads })
+    }
+
     /// Counts `case` as done and drops subjects that no later case needs.
     pub fn done(&mut self, case: &Case) {
         for part in parts(case) {
@@ -200,7 +233,15 @@ fn against(case: &Case) -> Against {
     }
 }
 
+/// The reference of a detection case.
+fn source_of(case: &Case) -> Part {
+    Part { artifact: SOURCE.to_owned(), ..under_test(case) }
+}
+
 fn parts(case: &Case) -> Vec<Part> {
+    if case.probe.is_some() {
+        return vec![source_of(case)];
+    }
     let mut parts = vec![under_test(case)];
     if let Against::Part(part, _) = against(case)
         && part != parts[0]

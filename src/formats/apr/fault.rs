@@ -7,6 +7,7 @@ use crate::Result;
 use crate::formats::fault::{Fault, STRANGER, Stage, is_needed, unsuited, victim};
 use crate::formats::json;
 use crate::formats::map::map_file;
+use crate::formats::patch::{Index, IndexEntry, StoredType};
 use crate::formats::sink::{Sink, padding};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
@@ -120,6 +121,48 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
     }
     sink.put(&crc.to_le_bytes())?;
     sink.commit_unsynced()
+}
+
+/// [`crate::formats::patch_index`] of an APR file.
+pub(in crate::formats) fn patch(src: &Path, dst: &Path, change: &mut dyn FnMut(&mut Index)) -> Result<()> {
+    draft(src, dst, |d| {
+        let indexed = |e: &Entry| IndexEntry {
+            name: e.name.clone(),
+            dtype: StoredType::Number(e.dtype.into()),
+            dims: e.dims.clone(),
+            offset: e.offset,
+            size: Some(e.size),
+        };
+        let mut index = Index { entries: d.head.entries.iter().map(indexed).collect(), repeated_key: None };
+        change(&mut index);
+        d.head.entries = index.entries.into_iter().map(entry).collect::<Result<_>>()?;
+        if let Some(key) = index.repeated_key {
+            repeat(src, &mut d.head, &key)?;
+        }
+        Ok(())
+    })
+}
+
+fn entry(entry: IndexEntry) -> Result<Entry> {
+    let IndexEntry { name, dtype, dims, offset, size } = entry;
+    match (dtype, size) {
+        (StoredType::Number(number), Some(size)) if u8::try_from(number).is_ok() => {
+            Ok(Entry { name, dtype: number as u8, dims, offset, size })
+        }
+        (StoredType::Number(_) | StoredType::Name(_), _) => {
+            Err(unsuited(Path::new(&name), "a dtype byte and a size"))
+        }
+    }
+}
+
+/// Puts a metadata key in a second time, with the same value.
+fn repeat(src: &Path, head: &mut Head, key: &str) -> Result<()> {
+    let metadata = json::object(src, "the metadata", &head.metadata)?;
+    let value = metadata.get(key).ok_or_else(|| unsuited(src, &format!("the key `{key}`")))?;
+    let mut text = Json::Object(metadata.clone()).to_string();
+    text.insert_str(text.len() - 1, &format!(",{}:{value}", Json::from(key)));
+    head.metadata = text.into_bytes();
+    Ok(())
 }
 
 fn unknown_dtype(src: &Path, dst: &Path) -> Result<()> {

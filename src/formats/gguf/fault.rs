@@ -7,6 +7,7 @@ use crate::Result;
 use crate::formats::cursor::Cursor;
 use crate::formats::fault::{Fault, STRANGER, Stage, is_needed, unsuited, victim};
 use crate::formats::map::map_file;
+use crate::formats::patch::{Index, IndexEntry, StoredType};
 use crate::formats::sink::{Sink, padding};
 use crate::tensor::DType;
 use std::path::Path;
@@ -102,6 +103,35 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
         sink.put(&draft.extra)?;
     }
     sink.commit_unsynced()
+}
+
+/// [`crate::formats::patch_index`] of a GGUF.
+pub(in crate::formats) fn patch(src: &Path, dst: &Path, change: &mut dyn FnMut(&mut Index)) -> Result<()> {
+    draft(src, dst, |d| {
+        let entry = |t: &Info| IndexEntry {
+            name: t.name.clone(),
+            dtype: StoredType::Number(t.dtype),
+            dims: t.dims.iter().rev().copied().collect(),
+            offset: t.offset,
+            size: None,
+        };
+        let mut index = Index { entries: d.head.tensors.iter().map(entry).collect(), repeated_key: None };
+        change(&mut index);
+        d.head.tensors = index.entries.into_iter().map(info).collect::<Result<_>>()?;
+        if let Some(key) = index.repeated_key {
+            let pair = d.head.metadata.iter().find(|(k, _)| *k == key).cloned();
+            d.head.metadata.to_mut().push(pair.ok_or_else(|| unsuited(src, &format!("the key `{key}`")))?);
+        }
+        Ok(())
+    })
+}
+
+fn info(entry: IndexEntry) -> Result<Info> {
+    let StoredType::Number(dtype) = entry.dtype else {
+        return Err(unsuited(Path::new(&entry.name), "a type number"));
+    };
+    let dims = entry.dims.into_iter().rev().collect();
+    Ok(Info { name: entry.name, dims, dtype, offset: entry.offset })
 }
 
 fn unknown_dtype(src: &Path, dst: &Path) -> Result<()> {

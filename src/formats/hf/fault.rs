@@ -3,6 +3,7 @@
 use super::{INDEX, WEIGHTS, folder_of};
 use crate::formats::fault::{Fault, STRANGER, Stage, copy_file, is_needed, unsuited, victim};
 use crate::formats::map::map_file;
+use crate::formats::patch::{Index, IndexEntry, StoredType};
 use crate::formats::safetensors::head::Head;
 use crate::formats::{json, sink::Sink, write_bytes};
 use crate::{Error, Result};
@@ -165,6 +166,56 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
     }
     sink.put(&draft.extra)?;
     sink.commit_unsynced()
+}
+
+/// [`crate::formats::patch_index`] of an HF folder.
+pub(in crate::formats) fn patch(src: &Path, dst: &Path, change: &mut dyn FnMut(&mut Index)) -> Result<()> {
+    let mut repeated = None;
+    draft(src, dst, |d| {
+        let mut entries = Vec::new();
+        for name in d.names() {
+            let stored = d.entry(&name).clone();
+            let sound = indexed(&name, &stored);
+            entries.push(sound.ok_or_else(|| unsuited(src, "a sound index"))?);
+        }
+        let mut index = Index { entries, repeated_key: None };
+        change(&mut index);
+        repeated = index.repeated_key;
+        d.object.retain(|name, _| name == "__metadata__");
+        for IndexEntry { name, dtype, dims, offset, size } in index.entries {
+            let (StoredType::Name(dtype), Some(size)) = (dtype, size) else {
+                return Err(unsuited(src, "the name of a type and a size"));
+            };
+            let entry = json!({ "dtype": dtype, "shape": dims, "data_offsets": [offset, offset + size] });
+            d.object.insert(name, entry);
+        }
+        Ok(())
+    })?;
+    match repeated {
+        Some(key) => repeat(&dst.join("config.json"), &key),
+        None => Ok(()),
+    }
+}
+
+fn indexed(name: &str, entry: &Json) -> Option<IndexEntry> {
+    let (start, end) = offsets(entry)?;
+    Some(IndexEntry {
+        name: name.to_owned(),
+        dtype: StoredType::Name(entry["dtype"].as_str()?.to_owned()),
+        dims: entry["shape"].as_array()?.iter().map(Json::as_u64).collect::<Option<_>>()?,
+        offset: start as u64,
+        size: Some((end - start) as u64),
+    })
+}
+
+/// Puts a key of the config in a second time, with the same value.
+fn repeat(path: &Path, key: &str) -> Result<()> {
+    let config = json::object_file(path)?.ok_or_else(|| unsuited(path, "a config.json"))?;
+    let value = config.get(key).ok_or_else(|| unsuited(path, &format!("the key `{key}`")))?;
+    let mut text = Json::Object(config.clone()).to_string();
+    text.insert_str(text.len() - 1, &format!(",{}:{value}", Json::from(key)));
+    // The copy may share its bytes with the original: the file is replaced, never written into.
+    write_bytes(path, text.as_bytes())
 }
 
 /// The shard that holds the tensor to be broken.
