@@ -27,7 +27,7 @@ fn opened(path: &Path) -> Opened {
 }
 
 fn walked(candidate: &Path, original: &Path) -> Localisation {
-    let request = Request { text: SAMPLE, tokens: TOKENS, threads: 2, until: None };
+    let request = Request { text: SAMPLE, tokens: TOKENS, until: None };
     localise(&opened(candidate), &opened(original), &request).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -191,7 +191,7 @@ fn sound_conversions_are_within_budget_everywhere() {
 #[test]
 fn models_of_other_shapes_are_no_panic() {
     for (a, b) in [("tiny-llama", "tiny-gpt2"), ("tiny-gemma3", "tiny-llama"), ("tiny-qwen2", "tiny-qwen3")] {
-        let request = Request { text: SAMPLE, tokens: TOKENS, threads: 1, until: None };
+        let request = Request { text: SAMPLE, tokens: TOKENS, until: None };
         match localise(&opened(&source(a)), &opened(&source(b)), &request) {
             Ok(found) => assert!(found.walk.first_over.is_some(), "{a} {b}"),
             Err(error) => assert!(!error.to_string().is_empty()),

@@ -98,7 +98,7 @@ pub fn execute(args: &Args) -> Result<u8> {
     };
     let (original, conversion) =
         (open(&args.original, Role::Reference), open(&args.conversion, Role::UnderTest));
-    let request = Request { text: &text, tokens: args.tokens, threads, until: None };
+    let request = Request { text: &text, tokens: args.tokens, until: None };
     let found = localise::localise(&conversion, &original, &request)?;
     if args.json {
         super::print_json(&output(args, &found))?;

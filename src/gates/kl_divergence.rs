@@ -90,6 +90,10 @@ impl Gate for KlDivergence {
         GateInfo { id: "kl-divergence", per_prompt: false, needs_backend: true, against, params: PARAMS }
     }
 
+    fn localises(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "Over a text, an artifact's distributions diverge from its reference's no further than a correct conversion's do."
     }

@@ -16,8 +16,6 @@ pub struct Sides {
     pub candidate: Opened,
     /// What it was made from, or is compared with.
     pub reference: Opened,
-    /// For making the twin.
-    pub threads: usize,
 }
 
 /// Adds to a failed judgement where the two sides part, or why that could not be found out. Takes at most half of
@@ -45,8 +43,8 @@ fn walked(sides: Sides, text: String, left: Duration) -> Result<Localisation, St
     let until = Instant::now() + left;
     let (sender, receiver) = mpsc::sync_channel(1);
     let work = move || {
-        let Sides { candidate, reference, threads } = sides;
-        let request = Request { text: &text, tokens: TOKENS, threads, until: Some(until) };
+        let Sides { candidate, reference } = sides;
+        let request = Request { text: &text, tokens: TOKENS, until: Some(until) };
         // The receiver may have given up: then nobody wants it.
         let _ = sender.send(localise(&candidate, &reference, &request));
     };

@@ -110,7 +110,7 @@ impl<'a> Stage<'a> {
             return Err("the artifact is the original itself".to_owned());
         }
         let candidate = self.opened(own)?;
-        Ok(Sides { candidate, reference: self.opened(other)?, threads: self.threads })
+        Ok(Sides { candidate, reference: self.opened(other)? })
     }
 
     /// A part as it is open already, or opened for this once; nothing is read before it is used.

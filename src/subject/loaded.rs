@@ -80,7 +80,7 @@ impl Opened {
     }
 
     /// This model encoded in other types, made once.
-    fn twin(&self, types: &BTreeMap<String, DType>) -> Result<Opened> {
+    pub(super) fn twin(&self, types: &BTreeMap<String, DType>) -> Result<Opened> {
         // Held while a twin is made: whoever asks for the same one meanwhile waits for it.
         let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, known)) = twins.iter().find(|(of, _)| of == types) {

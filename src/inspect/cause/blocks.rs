@@ -46,10 +46,51 @@ pub(super) fn damaged(test: &Test) -> Option<Cause> {
         0 => ("zeroed", "became zero".to_owned(), 0.9),
         1 => ("sign-flipped", "have the other sign: the sign of a scale is flipped".to_owned(), 0.9),
         2 => ("bit-flipped", format!("are multiplied by {factor:.4}: a bit of a scale is flipped"), 0.9),
-        3 => ("bit-flipped", "are not finite: a high bit of a scale is flipped".to_owned(), 0.9),
+        3 if test.suspect.dtype.is_quantized() => {
+            ("bit-flipped", "are not finite: a high bit of a scale is flipped".to_owned(), 0.9)
+        }
+        3 => ("non-finite", "hold values that are no finite numbers".to_owned(), 0.9),
         _ => ("bit-flipped", "are wrong, and all others are right".to_owned(), 0.4),
     };
     Some(Cause { id, sentence: format!("{place}, {what}"), score: score * known })
+}
+
+/// Blocks of a scale and a minimum that lost the minimum: everything that is left lies on one side of zero, each block
+/// moved by a constant of its own.
+pub(super) fn minimum_lost(test: &Test) -> Option<Cause> {
+    let (original, found) = (test.suspect.original, test.suspect.found);
+    let one_sided = found.iter().all(|v| *v >= 0.0) || found.iter().all(|v| *v <= 0.0);
+    if !one_sided || !original.iter().any(|v| *v > 0.0) || !original.iter().any(|v| *v < 0.0) {
+        return None;
+    }
+    let (mut left, mut spread) = (0.0f64, 0.0f64);
+    for (a, b) in original.chunks(GROUP).zip(found.chunks(GROUP)) {
+        let n = a.len() as f64;
+        let offs = || a.iter().zip(b).map(|(x, y)| f64::from(*y) - f64::from(*x));
+        let constant = offs().sum::<f64>() / n;
+        let mean = a.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+        left += offs().map(|off| (off - constant).powi(2)).sum::<f64>();
+        spread += a.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+    }
+    let sentence = "every block lost its minimum: no value is on the other side of zero".to_owned();
+    (left < 0.25 * spread).then(|| Cause {
+        id: "minimum-lost",
+        sentence,
+        score: super::share(left, test.direct.noise),
+    })
+}
+
+/// Blocks in which nothing of the original is left, and no other place of it either.
+pub(super) fn scrambled(test: &Test) -> Option<Cause> {
+    let dtype = test.suspect.dtype;
+    let nothing = test.direct.cosine.is_nan() || test.direct.cosine < 0.5;
+    (dtype.is_quantized() && nothing).then(|| Cause {
+        id: "block-fields",
+        sentence: format!(
+            "nothing of the original is in the values: the fields of its {dtype} blocks are scrambled"
+        ),
+        score: 0.3,
+    })
 }
 
 /// What was done to a group.

@@ -88,6 +88,7 @@ pub fn causes(suspect: &Suspect) -> Vec<Cause> {
         found.extend(bytes::nibbles(&test));
         found.extend(bytes::moved_blocks(&test));
         found.extend(bytes::mislabelled(&test));
+        found.extend(blocks::minimum_lost(&test));
         // Another tensor is looked for only where this one's own values do not explain it: it costs loading all.
         if found.is_empty() {
             found.extend(neighbors::other_tensor(&test));
@@ -104,6 +105,9 @@ pub fn causes(suspect: &Suspect) -> Vec<Cause> {
         }
         if found.is_empty() {
             found.extend(values::noise(&test));
+        }
+        if found.is_empty() {
+            found.extend(blocks::scrambled(&test));
         }
     }
     found.sort_by(|a, b| b.score.total_cmp(&a.score));

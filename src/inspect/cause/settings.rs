@@ -26,7 +26,7 @@ pub fn of_setting(name: &str, original: &str, found: &str) -> Cause {
     // The score orders them: what breaks every token first, what only cuts a context last.
     let (id, score) = match name {
         "n_layers" if fewer => ("dropped-layer", 1.0),
-        "n_layers" => ("duplicated-layer", 1.0),
+        "n_layers" => ("layer-count", 1.0),
         "rope_theta" | "rope_dim" | "position" => ("rope-theta", 0.98),
         "rope_scaling" => ("rope-scaling", 0.97),
         "window" => ("window", 0.97),
@@ -36,7 +36,10 @@ pub fn of_setting(name: &str, original: &str, found: &str) -> Cause {
         "tied_embeddings" => ("tied-head", 0.96),
         "vocab_size" => ("vocabulary-padding", 0.9),
         "max_positions" => ("context-length", 0.6),
-        _ => ("setting", 0.95),
+        "n_heads" | "n_kv_heads" => ("head-count", 0.97),
+        "head_dim" => ("head-dim", 0.97),
+        "family" => ("family", 0.95),
+        _ => ("switch", 0.95),
     };
     Cause { id, sentence: format!("{name} is {found}, {original} in the original"), score }
 }
@@ -45,11 +48,11 @@ pub fn of_setting(name: &str, original: &str, found: &str) -> Cause {
 pub fn acts_on(id: &str, operation: &str) -> bool {
     match operation {
         "token_embd" => id == "embed-scale",
-        "rope_q" | "rope_k" => matches!(id, "rope-theta" | "rope-scaling" | "window" | "setting"),
-        "attention" => matches!(id, "attention-scale" | "window" | "setting"),
-        "output" => matches!(id, "tied-head" | "norm-eps" | "setting"),
-        "ffn_act" => id == "setting",
-        norm if norm.ends_with("norm") => matches!(id, "norm-eps" | "setting"),
+        "rope_q" | "rope_k" => matches!(id, "rope-theta" | "rope-scaling" | "window" | "head-dim" | "family"),
+        "attention" => matches!(id, "attention-scale" | "window" | "head-count" | "family"),
+        "output" => matches!(id, "tied-head" | "norm-eps" | "family"),
+        "ffn_act" => matches!(id, "switch" | "family"),
+        norm if norm.ends_with("norm") => matches!(id, "norm-eps" | "switch" | "family"),
         _ => false,
     }
 }

@@ -157,6 +157,23 @@ fn a_wrong_label_is_named() {
 }
 
 #[test]
+fn a_lost_minimum_and_scrambled_fields_are_named() {
+    let w = weights(ROWS * WIDTH, 11);
+    let shape = Shape::from([ROWS, WIDTH]);
+    // The second half of a Q4_1 and of a Q4_K block scales its minimum.
+    for dtype in [DType::Q4_1, DType::Q4_K] {
+        let mut bytes = quant::from_f32(dtype, &shape, &w).expect("encodes");
+        bytes.chunks_exact_mut(dtype.block_bytes()).for_each(|block| block[2..4].fill(0));
+        let tensor = Tensor { dtype, shape: shape.clone(), bytes: Bytes::from_vec(bytes) };
+        let found = raw("0.up_proj.weight", dtype, &shape, &w, &quant::to_f32(&tensor).expect("decodes"));
+        assert_eq!(found.first(), Some(&"minimum-lost"), "{dtype}: {found:?}");
+    }
+    let other = through(DType::Q4_K, &shape, &weights(ROWS * WIDTH, 12));
+    let found = raw("0.up_proj.weight", DType::Q4_K, &shape, &w, &other);
+    assert!(!found.is_empty(), "what has nothing of the original is not passed over");
+}
+
+#[test]
 fn noise_is_told_from_rounding() {
     let w = weights(ROWS * WIDTH, 9);
     let drowned: Vec<f32> = w.iter().zip(weights(ROWS * WIDTH, 10)).map(|(a, b)| a + 0.1 * b).collect();

@@ -7,13 +7,11 @@ mod tokens;
 
 use super::loaded::Opened;
 use crate::contract::Contract;
-use crate::convert;
 use crate::formats::{Checkpoint, Container};
 use crate::infer::LoadedModel;
 use crate::infer::lockstep::{self, MARGIN_DB, TapError, Walk, Walkers};
 use crate::inspect::cause::Cause;
 use crate::inspect::cause::symptoms::{Symptom, symptom};
-use crate::models::{self, Model};
 use crate::quant;
 use crate::record::{Chart, Finding};
 use crate::tensor::{DType, Shape};
@@ -41,8 +39,6 @@ pub struct Request<'a> {
     pub text: &'a str,
     /// At most so many tokens of it.
     pub tokens: usize,
-    /// For making the twin.
-    pub threads: usize,
     /// Given up at that time.
     pub until: Option<Instant>,
 }
@@ -71,16 +67,15 @@ pub struct Localisation {
 /// # Errors
 /// Those of opening and loading either; [`Kind::Usage`] where the text has no token or a side has no backend.
 pub fn localise(candidate: &Opened, reference: &Opened, request: &Request) -> Result<Localisation> {
-    let (theirs, ours) = (reference.files().checkpoint()?, candidate.files().checkpoint()?);
     let mut ids = reference.files().tokenizer()?.encode(request.text, true)?;
     ids.truncate(request.tokens);
     let (original, found) = (loaded(reference)?, loaded(candidate)?);
     in_time(request)?;
 
     let mut notes = Vec::new();
-    let (twin, floors) = expectation(&theirs, &ours, candidate, reference, request.threads, &mut notes)?;
+    let (twin, floors) = expectation(candidate, reference, &mut notes)?;
     in_time(request)?;
-    let shaped = shaped_by_importance(&ours);
+    let shaped = shaped_by_importance(&*candidate.files().checkpoint()?);
     let floor = |name: &str| floors.get(name).copied();
     let mut walk = lockstep::walk(
         &Walkers {
@@ -125,16 +120,15 @@ fn in_time(request: &Request) -> Result<()> {
 /// What a correct conversion gives: the twin; and for weights in encodings that are only read here, what the contract
 /// says that they keep.
 fn expectation(
-    theirs: &Checkpoint,
-    ours: &Checkpoint,
     candidate: &Opened,
     reference: &Opened,
-    threads: usize,
     notes: &mut Vec<String>,
 ) -> Result<(Option<LoadedModel>, BTreeMap<String, f64>)> {
-    let kept: BTreeMap<String, DType> =
-        models::canonical_tensors(theirs)?.into_iter().map(|t| (t.name, t.dtype)).collect();
-    let mut types = convert::encodings(ours)?;
+    let dtypes = |side: &Opened| -> Result<BTreeMap<String, DType>> {
+        let weights = side.files().weights()?;
+        Ok(weights.tensors.iter().map(|t| (t.name().to_owned(), t.dtype())).collect())
+    };
+    let (kept, mut types) = (dtypes(reference)?, dtypes(candidate)?);
     types.retain(|name, dtype| kept.get(name).is_some_and(|before| before != dtype));
     let mut floors = BTreeMap::new();
     let (can, cannot): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -153,7 +147,7 @@ fn expectation(
     if can.is_empty() {
         return Ok((None, floors));
     }
-    match convert::twin(theirs, &can, threads).and_then(|twin| run(&twin, reference)) {
+    match reference.twin(&can).and_then(|twin| loaded(&twin)) {
         Ok(twin) => Ok((Some(twin), floors)),
         Err(error) => {
             notes.push(format!("no twin could be made of {}: {error}", candidate.name()));
@@ -164,14 +158,6 @@ fn expectation(
             Ok((None, floors))
         }
     }
-}
-
-/// The twin runs where its original runs.
-fn run(twin: &Model, reference: &Opened) -> Result<LoadedModel> {
-    let running = reference
-        .engine()
-        .ok_or_else(|| Error::new(Kind::Usage, reference.name().to_owned(), "it runs on no backend here"))?;
-    LoadedModel::load(twin, running.options())
 }
 
 /// Whether this program writes that encoding.

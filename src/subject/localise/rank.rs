@@ -27,7 +27,7 @@ pub(super) fn rank(
     for cause in of_settings(&hyperparameters(&config), &hyperparameters(&other)) {
         // A setting explains an operation that uses it; beside another one it may be a second defect.
         let acts = first.is_some_and(|tap| acts_on(cause.id, tap.place.op.name()));
-        let layers = matches!(cause.id, "dropped-layer" | "duplicated-layer");
+        let layers = matches!(cause.id, "dropped-layer" | "layer-count");
         let score = if acts || layers { cause.score } else { 0.4 * cause.score };
         ranked.push(Cause { score, ..cause });
     }

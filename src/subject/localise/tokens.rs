@@ -61,3 +61,34 @@ pub(super) fn causes(original: &TokenizerSpec, found: &TokenizerSpec) -> Vec<Cau
     all.sort_by(|x, y| y.score.total_cmp(&x.score));
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::open;
+    use std::path::Path;
+
+    #[test]
+    fn each_change_of_a_tokenizer_has_its_id() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/models/tiny-qwen2");
+        let sound = TokenizerSpec::from_checkpoint(&open(&path).expect("committed")).expect("a tokenizer");
+        assert_eq!(causes(&sound, &sound), vec![]);
+        type Change = fn(&mut TokenizerSpec);
+        let changes: [(Change, &str); 8] = [
+            (|t| t.merges.truncate(t.merges.len() - 1), "merges"),
+            (|t| t.tokens.swap(3, 4), "token-swapped"),
+            (|t| t.tokens.truncate(t.tokens.len() - 1), "vocabulary-padding"),
+            (|t| t.tokens[3].kind = TokenKind::Control, "token-type"),
+            (|t| t.add_bos = !t.add_bos, "bos"),
+            (|t| t.eos = Some(5), "eos"),
+            (|t| t.chat_template = Some("trimmed".into()), "chat-template"),
+            (|t| t.model = crate::tokenizer::TokenizerModel::SentencePiece, "pre-tokenizer"),
+        ];
+        for (change, id) in changes {
+            let mut other = sound.clone();
+            change(&mut other);
+            let found: Vec<_> = causes(&sound, &other).iter().map(|c| c.id).collect();
+            assert!(found.contains(&id), "{id}: {found:?}");
+        }
+    }
+}
