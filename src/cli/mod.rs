@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. `apr-qa-runner PLAYBOOK` is `run PLAYBOOK`.
 
 mod bisect;
+mod calibrate;
 mod canary;
 mod check;
 mod compare;
@@ -100,6 +101,8 @@ enum Command {
     Diff(diff::Args),
     /// Walk a conversion beside its original, operation by operation: where they part, and what to fix.
     Bisect(bisect::Args),
+    /// Measure a blessed conversion and write its figures, with margins, as the limits of a playbook.
+    Calibrate(calibrate::Args),
     /// Freeze what a model says, and hold it against the model later.
     #[command(subcommand)]
     Canary(canary::Command),
@@ -137,6 +140,7 @@ impl Command {
             Command::Lint(args) => lint::execute(&args),
             Command::Diff(args) => diff::execute(&args),
             Command::Bisect(args) => bisect::execute(&args),
+            Command::Calibrate(args) => calibrate::execute(&args),
             Command::Canary(command) => canary::execute(&command),
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),
