@@ -15,6 +15,11 @@ pub(super) fn less_is_worse(unit: &str) -> bool {
     matches!(unit, "dB" | "%")
 }
 
+/// Whether value `n` is infinite on the good side: no noise at all.
+pub(super) fn exact(chart: &Chart, n: usize) -> bool {
+    less_is_worse(&chart.unit) && chart.values.get(n) == Some(&f64::INFINITY)
+}
+
 /// What was expected of value `n`, where the chart says.
 pub(super) fn expected(chart: &Chart, n: usize) -> Option<f64> {
     chart.expected.get(n).copied().filter(|e| e.is_finite())
@@ -45,6 +50,7 @@ fn blocks(chart: &Chart, width: usize) -> Option<(String, usize)> {
     let high = finite.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let span = high - low;
     let block = |value: f64| match value {
+        f64::INFINITY if less_is_worse(&chart.unit) => '█',
         v if !v.is_finite() => '×',
         _ if span <= 0.0 => BLOCKS[0],
         // In 0..=7: a finite value lies between low and high.
@@ -81,7 +87,11 @@ pub(super) fn shares(chart: &Chart, most: usize) -> Vec<usize> {
 fn badness(chart: &Chart, n: usize) -> f64 {
     let value = chart.values[n];
     if !value.is_finite() {
-        return f64::INFINITY;
+        return if exact(chart, n) { f64::NEG_INFINITY } else { f64::INFINITY };
+    }
+    // What was to be exact and is not is worse than any shortfall that has a number.
+    if chart.expected.get(n).is_some_and(|e| e.is_infinite()) {
+        return f64::MAX;
     }
     let above = match expected(chart, n) {
         // Errors grow by factors: twice a small one is worse than a little more of a large one.
@@ -109,7 +119,10 @@ mod tests {
 
     #[test]
     fn the_worst_is_on_the_bad_side_of_what_was_expected() {
-        let rows: [(&str, &[f64], &[f64], usize); 6] = [
+        const EXACT: f64 = f64::INFINITY;
+        let rows: [(&str, &[f64], &[f64], usize); 8] = [
+            ("dB", &[EXACT, 40.0, EXACT], &[], 1),
+            ("dB", &[EXACT, 5.0, 60.0], &[EXACT, 30.0, EXACT], 2),
             ("dB", &[20.0, 11.0, 10.0], &[20.0, 20.0, 10.0], 1),
             ("dB", &[20.0, 11.0, 10.0], &[], 2),
             ("nats", &[0.1, 0.4, 1.0], &[0.1, 0.1, 0.9], 1),

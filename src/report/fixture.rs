@@ -36,10 +36,10 @@ pub(super) fn sample() -> RunRecord {
         },
     ];
     let provenance = [
-        ("binary", "apr-qa-runner 0.1.0"),
-        ("contract contracts/apr-format-v1.yaml sha256", "9b1c1d4bb39f8b3e0d1d6a3f5a7c2e90"),
+        ("apr-qa-runner", "0.1.0"),
+        ("contract sha256", "9b1c1d4bb39f8b3e0d1d6a3f5a7c2e90"),
         ("cpu features", "avx2 fma f16c"),
-        ("model tiny-llama sha256", "5f70bf18a086007016e948b04aed3b82"),
+        ("artifact tiny-llama/source", "5f70bf18a086007016e948b04aed3b82"),
         ("playbook sha256", "60303ae22b998861bce3b28f33eec1be"),
         ("seed", "0"),
         ("threads", "2"),

@@ -190,9 +190,9 @@ fn provenance(record: &RunRecord, room: Room) -> Option<Element> {
 }
 
 fn footer() -> Element {
-    let text = "Everything here follows from the evidence of the run alone: evidence.jsonl, beside this file. \
-                `apr-qa-runner report evidence.jsonl` writes it again.";
-    el("footer").put(el("p").text(text))
+    let text = "Everything here follows from the evidence of the run alone, evidence.jsonl. From it ";
+    let command = el("code").text("apr-qa-runner report evidence.jsonl");
+    el("footer").put(el("p").text(text).put(command).text(" writes this page again."))
 }
 
 #[cfg(test)]

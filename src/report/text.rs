@@ -80,6 +80,8 @@ pub(super) fn headroom(m: &Measurement) -> Option<String> {
     let room = room(m)?;
     let signed = if room > 0.0 { format!("+{}", number(room)) } else { number(room) };
     Some(match headroom_percent(m) {
+        Some(percent) if percent < -999.0 => format!("{signed} (< -999 %)"),
+        Some(percent) if percent > 999.0 => format!("{signed} (> 999 %)"),
         Some(percent) => format!("{signed} ({percent:.0} %)"),
         None => signed,
     })
@@ -277,6 +279,7 @@ mod tests {
             (AtMost, 0.0, 0.0, "0"),
             (Equal, 290.0, 291.0, "-1"),
             (AtLeast, 1.0, 2.0, "-1 (-50 %)"),
+            (AtMost, 1.0, 1e-9, "-1 (< -999 %)"),
         ];
         for (op, value, bound, expected) in rows {
             assert_eq!(headroom(&of(op, value, bound)).as_deref(), Some(expected));

@@ -15,7 +15,7 @@ pub(super) fn table(measurements: &[Measurement], id: &str, room: Room) -> Optio
     let shown = &measurements[..measurements.len().min(room.each)];
     let heads = HEADS.map(|(head, class)| el("th").at("scope", "col").class(class).text(head));
     let rows = shown.iter().map(|m| row(m, room));
-    let table = el("table").class("cards").put(el("caption").text("Measured, and held against"));
+    let table = el("table").class("cards numbers").put(el("caption").text("Measured, and held against"));
     let table = table.put(el("thead").put(el("tr").put_all(heads))).put(el("tbody").put_all(rows));
     let drawings = shown.iter().enumerate().filter(|_| room.points > 0).filter_map(|(n, m)| {
         let caption = el("figcaption").put(el("code").text(room.line(&m.metric)));

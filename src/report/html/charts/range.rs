@@ -6,11 +6,12 @@ use super::scale::{Fit, Scale};
 use super::{placed_within, rule, svg, width};
 use crate::record::{LimitOp, Measurement};
 
-/// The drawing; none where there is no limit and no interval, or nothing finite to draw.
+/// The drawing; none where there is no limit, or nothing finite to draw.
 pub(in super::super) fn range(m: &Measurement, id: &str) -> Option<Element> {
-    let bound = m.limit.as_ref().map(|l| l.value).filter(|l| l.is_finite());
+    let limit_of = m.limit.as_ref()?;
+    let bound = Some(limit_of.value).filter(|l| l.is_finite());
     let floor = m.floor.filter(|f| f.is_finite() && *f > 0.0);
-    if !m.value.is_finite() || (bound.is_none() && m.interval.is_none()) {
+    if !m.value.is_finite() {
         return None;
     }
     let ends = m.interval.iter().flat_map(|i| [i.low, i.high]);
@@ -19,8 +20,8 @@ pub(in super::super) fn range(m: &Measurement, id: &str) -> Option<Element> {
 
     let height = if floor.is_some() { 100.0 } else { 86.0 };
     let mut svg = svg(id, WIDTH, height, &format!("{} on one axis", m.metric), &in_words(m)).class("range");
-    if let (Some(l), Some(at)) = (&m.limit, bound.map(|b| scale.at(b))) {
-        let forbidden = match l.op {
+    if let Some(at) = bound.map(|b| scale.at(b)) {
+        let forbidden = match limit_of.op {
             LimitOp::AtMost | LimitOp::Below => Some((at, RIGHT)),
             LimitOp::AtLeast => Some((LEFT, at)),
             LimitOp::Equal => None,
@@ -32,7 +33,7 @@ pub(in super::super) fn range(m: &Measurement, id: &str) -> Option<Element> {
         svg = svg.put(rule("limit", at, TOP - 4.0, at, AXIS)).put(label(
             at,
             12.0,
-            &format!("limit {}", limit(l)),
+            &format!("limit {}", limit(limit_of)),
         ));
     }
     svg = svg.put(rule("axis", LEFT, AXIS, RIGHT, AXIS));

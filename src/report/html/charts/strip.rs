@@ -1,6 +1,6 @@
 //! A bar for each layer or tensor, with a dashed mark where it was expected to end.
 
-use super::super::super::chart::{expected, shares, spoken, worst};
+use super::super::super::chart::{exact, expected, shares, spoken, worst};
 use super::super::element::el;
 use super::super::room::Room;
 use super::scale::{Fit, Scale};
@@ -13,7 +13,8 @@ pub(super) fn draw(chart: &Chart, room: Room) -> Option<Drawing> {
     let scale = Scale::over(all, Fit::Bars, BOTTOM, TOP)?;
     let step = (RIGHT - LEFT) / shown.len() as f64;
     let left = |at: usize| LEFT + step * at as f64;
-    let gap = (step * 0.2).min(6.0);
+    // A few bars are no broader than many.
+    let gap = (step * 0.2).min(6.0).max(step - 48.0);
     let worst = worst(chart);
 
     let mut bars = el("g").class("bars");
@@ -22,9 +23,9 @@ pub(super) fn draw(chart: &Chart, room: Room) -> Option<Drawing> {
     for (at, n) in shown.iter().copied().enumerate() {
         let value = chart.values[n];
         let (y, base) = (scale.at(value), scale.base());
-        // A value that is no number has no bar; its mark says so.
+        // What is no number fills its place, hatched; without noise it is an ordinary bar to the top.
         let (y, base) = if value.is_finite() { (y, base) } else { (TOP, BOTTOM) };
-        let class = match (Some(n) == worst, value.is_finite()) {
+        let class = match (Some(n) == worst, value.is_finite() || exact(chart, n)) {
             (_, false) => "none",
             (true, true) => "worst",
             (false, true) => "bar",
