@@ -166,11 +166,6 @@ impl Running {
         ask(&Taking { artifact, model: &model, options, folder: folder.as_ref() })
     }
 
-    /// How it runs.
-    pub fn options(&self) -> &EngineOptions {
-        &self.options
-    }
-
     /// The model, loaded at the first call.
     pub fn model(&self) -> Result<LoadedModel> {
         let model = self.artifact.model()?;
