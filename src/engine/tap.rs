@@ -217,12 +217,12 @@ impl Taps<'_> {
         layer: impl Into<Option<usize>>,
         op: Op,
         n: usize,
-        values: &mut Vec<f32>,
+        values: &mut [f32],
     ) -> Result<bool> {
         let Some(observer) = self.observer.as_mut().filter(|o| o.wants(op)) else { return Ok(false) };
         let len = values.len();
         let tap = Tap { start: self.start, n, layer: layer.into(), op };
-        match observer.see(tap, values.clone())? {
+        match observer.see(tap, values.to_vec())? {
             None => Ok(false),
             Some(other) if other.len() == len => {
                 values.copy_from_slice(&other);

@@ -2,6 +2,7 @@
 
 use super::evidence::Bound;
 use super::{Evidence, Gate, Trial};
+use crate::inspect::cause::settings::of_setting;
 use crate::playbook::{AgainstRule, GateInfo};
 use crate::record::Judgement;
 use crate::subject::Answer;
@@ -31,7 +32,8 @@ impl Gate for ConfigParity {
                 (theirs.get(*name).unwrap_or(&absent), ours.get(*name).unwrap_or(&absent));
             if expected != found {
                 different += 1;
-                evidence.find(name.as_str(), format!("expected {expected}, found {found}"));
+                let cause = of_setting(name, expected, found).id;
+                evidence.find_cause(name.as_str(), format!("expected {expected}, found {found}"), cause);
             }
         }
         let source = format!("hyperparameters of {}", original.info().artifact);

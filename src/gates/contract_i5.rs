@@ -137,7 +137,11 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
         let (expected, found) = (a.get(*key).unwrap_or(&absent), b.get(*key).unwrap_or(&absent));
         if expected != found {
             different += 1;
-            evidence.find(format!("tokenizer {key}"), format!("expected {expected:?}, found {found:?}"));
+            let what = format!("expected {expected:?}, found {found:?}");
+            match of_tokenizer(key) {
+                Some(cause) => evidence.find_cause(format!("tokenizer {key}"), what, cause),
+                None => evidence.find(format!("tokenizer {key}"), what),
+            }
         }
     }
     evidence.hold("settings_different", different as f64, "settings", keys.len() as u64, Bound::zero(source));
@@ -148,7 +152,12 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
     let tokens: Vec<usize> = (0..len).filter(|&id| at(theirs, id) != at(ours, id)).collect();
     for &id in tokens.iter().take(3) {
         let what = format!("expected {}, found {}", shown(at(theirs, id)), shown(at(ours, id)));
-        evidence.find(format!("vocabulary entry {id}"), what);
+        let cause = match (at(theirs, id), at(ours, id)) {
+            (Some((a, _)), Some((b, _))) if a == b => "token-type",
+            (Some(_), Some(_)) => "token-swapped",
+            (None, _) | (_, None) => "vocabulary-padding",
+        };
+        evidence.find_cause(format!("vocabulary entry {id}"), what, cause);
     }
     evidence.hold("vocabulary_different", tokens.len() as f64, "ids", len as u64, Bound::zero(source));
 
@@ -159,9 +168,10 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
         for &rank in wrong.iter().take(3) {
             let rule =
                 |t: &TokenizerFacts| t.merges.get(rank).map_or("none".into(), |(l, r)| format!("`{l} {r}`"));
-            evidence.find(
+            evidence.find_cause(
                 format!("merge rule {rank}"),
                 format!("expected {}, found {}", rule(theirs), rule(ours)),
+                "merges",
             );
         }
         evidence.hold(
@@ -171,6 +181,17 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
             rules as u64,
             Bound::zero(source),
         );
+    }
+}
+
+/// The id of the mistake behind a setting of the tokenizer that differs.
+fn of_tokenizer(key: &str) -> Option<&'static str> {
+    match key {
+        "model" | "add_space_prefix" => Some("pre-tokenizer"),
+        "bos" | "add_bos" => Some("bos"),
+        "eos" | "stop ids" | "add_eos" => Some("eos"),
+        "chat_template" => Some("chat-template"),
+        _ => None,
     }
 }
 
@@ -247,5 +268,14 @@ mod tests {
     fn the_corpus_has_no_duplicates() {
         let unique: BTreeSet<_> = HARD_STRINGS.iter().collect();
         assert_eq!(unique.len(), HARD_STRINGS.len());
+    }
+
+    #[test]
+    fn what_differs_has_its_cause() {
+        let mut other = FakeSubject::new("apr");
+        other.tokenizer.settings.insert("chat_template".into(), "trimmed".into());
+        let judged = fails(judge(&other), "settings_different");
+        let named = judged.findings.iter().find(|f| f.subject == "tokenizer chat_template");
+        assert_eq!(named.and_then(|f| f.cause.as_deref()), Some("chat-template"), "{:?}", judged.findings);
     }
 }

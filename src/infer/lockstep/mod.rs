@@ -88,7 +88,7 @@ pub struct Walk {
 impl TapError {
     /// Whether its own error exceeds its bound; a NaN does.
     pub fn is_over(&self) -> bool {
-        !(self.local_db >= self.bound_db)
+        self.local_db.is_nan() || self.local_db < self.bound_db
     }
 
     /// `blk.7 ffn_down`.

@@ -16,7 +16,7 @@ pub(super) fn damaged(test: &Test) -> Option<Cause> {
     let signal = test.direct.signal / errors.len() as f64;
     // Ten times the usual error, and more than f32 itself rounds; a NaN stands out by itself.
     let limit = (10.0 * usual).max(1e-12 * signal);
-    let bad: Vec<usize> = (0..errors.len()).filter(|i| !(errors[*i] <= limit)).collect();
+    let bad: Vec<usize> = (0..errors.len()).filter(|i| errors[*i].is_nan() || errors[*i] > limit).collect();
     if bad.is_empty() || bad.len() * 2 > errors.len() {
         return None;
     }

@@ -80,7 +80,7 @@ pub fn causes(suspect: &Suspect) -> Vec<Cause> {
     let test = Test { suspect, direct };
     let mut found = Vec::new();
     // What puts values elsewhere leaves about 0 dB; from ROUNDING_DB on rounding explains the difference.
-    if !(direct.sqnr_db() >= ROUNDING_DB) {
+    if direct.sqnr_db().is_nan() || direct.sqnr_db() < ROUNDING_DB {
         found.extend(rows::transposed(&test));
         found.extend(rows::reordered_for_rope(&test));
         found.extend(values::shifted_by_one(&test));

@@ -62,7 +62,7 @@ impl Symptom {
 pub fn symptom(walk: &Walk) -> Symptom {
     let Some(first) = walk.first() else { return Symptom::None };
     let logits = walk.taps.iter().find(|t| t.place.op == Op::Logits).unwrap_or(first);
-    let worse = |db: f64, expected: f64| !(db >= expected - 3.0);
+    let worse = |db: f64, expected: f64| db.is_nan() || db < expected - 3.0;
     let own = &first.by_position;
     let n = own.len();
     if n < 4 {
