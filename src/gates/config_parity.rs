@@ -31,7 +31,11 @@ impl Gate for ConfigParity {
                 (theirs.get(*name).unwrap_or(&absent), ours.get(*name).unwrap_or(&absent));
             if expected != found {
                 different += 1;
-                evidence.find(name.as_str(), format!("expected {expected}, found {found}"));
+                let what = format!("expected {expected}, found {found}");
+                match cause_of(name) {
+                    Some(cause) => evidence.find_cause(name.as_str(), what, cause),
+                    None => evidence.find(name.as_str(), what),
+                }
             }
         }
         let source = format!("hyperparameters of {}", original.info().artifact);
@@ -45,6 +49,28 @@ impl Gate for ConfigParity {
         evidence.judge()
     }
 }
+
+/// The id of the mistake that leaves another value of this setting.
+fn cause_of(setting: &str) -> Option<&'static str> {
+    CAUSES.iter().find(|(name, _)| *name == setting).map(|(_, cause)| *cause)
+}
+
+const CAUSES: &[(&str, &str)] = &[
+    ("attn_scale", "attention-scale"),
+    ("embed_scale", "embed-scale"),
+    ("family", "family"),
+    ("head_dim", "head-dim"),
+    ("max_positions", "context-length"),
+    ("n_heads", "head-count"),
+    ("n_kv_heads", "head-count"),
+    ("n_layers", "dropped-layer"),
+    ("norm_eps", "norm-eps"),
+    ("rope_scaling", "rope-scaling"),
+    ("rope_theta", "rope-theta"),
+    ("tied_embeddings", "tied-head"),
+    ("vocab_size", "vocabulary-padding"),
+    ("window", "window"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -70,5 +96,7 @@ mod tests {
         let judged = fails(judged, "hyperparameters_different");
         let subjects: Vec<_> = judged.findings.iter().map(|f| f.subject.as_str()).collect();
         assert_eq!(subjects, ["n_heads", "norm_eps"]);
+        let causes: Vec<_> = judged.findings.iter().filter_map(|f| f.cause.as_deref()).collect();
+        assert_eq!(causes, ["head-count", "norm-eps"]);
     }
 }

@@ -137,7 +137,11 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
         let (expected, found) = (a.get(*key).unwrap_or(&absent), b.get(*key).unwrap_or(&absent));
         if expected != found {
             different += 1;
-            evidence.find(format!("tokenizer {key}"), format!("expected {expected:?}, found {found:?}"));
+            let what = format!("expected {expected:?}, found {found:?}");
+            match cause_of(key) {
+                Some(cause) => evidence.find_cause(format!("tokenizer {key}"), what, cause),
+                None => evidence.find(format!("tokenizer {key}"), what),
+            }
         }
     }
     evidence.hold("settings_different", different as f64, "settings", keys.len() as u64, Bound::zero(source));
@@ -148,7 +152,12 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
     let tokens: Vec<usize> = (0..len).filter(|&id| at(theirs, id) != at(ours, id)).collect();
     for &id in tokens.iter().take(3) {
         let what = format!("expected {}, found {}", shown(at(theirs, id)), shown(at(ours, id)));
-        evidence.find(format!("vocabulary entry {id}"), what);
+        let cause = match (at(theirs, id), at(ours, id)) {
+            (Some((a, special)), Some((b, other))) if a == b && special != other => "token-type",
+            (Some(_), Some(_)) => "token-swapped",
+            (None, _) | (_, None) => "vocabulary",
+        };
+        evidence.find_cause(format!("vocabulary entry {id}"), what, cause);
     }
     evidence.hold("vocabulary_different", tokens.len() as f64, "ids", len as u64, Bound::zero(source));
 
@@ -159,9 +168,10 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
         for &rank in wrong.iter().take(3) {
             let rule =
                 |t: &TokenizerFacts| t.merges.get(rank).map_or("none".into(), |(l, r)| format!("`{l} {r}`"));
-            evidence.find(
+            evidence.find_cause(
                 format!("merge rule {rank}"),
                 format!("expected {}, found {}", rule(theirs), rule(ours)),
+                "merges",
             );
         }
         evidence.hold(
@@ -172,6 +182,17 @@ fn facts(theirs: &TokenizerFacts, ours: &TokenizerFacts, source: &str, evidence:
             Bound::zero(source),
         );
     }
+}
+
+/// The id of the mistake that leaves another value of this setting.
+fn cause_of(setting: &str) -> Option<&'static str> {
+    Some(match setting {
+        "add_bos" | "bos" => "bos",
+        "add_eos" | "eos" | "stop ids" => "eos",
+        "add_space_prefix" | "model" => "pre-tokenizer",
+        "chat_template" => "chat-template",
+        _ => return None,
+    })
 }
 
 fn shown(token: Option<(String, bool)>) -> String {
