@@ -2,6 +2,7 @@
 
 use super::evidence::Bound;
 use super::{Evidence, Gate, Trial};
+use crate::inspect::cause::settings::of_setting;
 use crate::playbook::{AgainstRule, GateInfo};
 use crate::record::Judgement;
 use crate::subject::Answer;
@@ -32,10 +33,7 @@ impl Gate for ConfigParity {
             if expected != found {
                 different += 1;
                 let what = format!("expected {expected}, found {found}");
-                match cause_of(name) {
-                    Some(cause) => evidence.find_cause(name.as_str(), what, cause),
-                    None => evidence.find(name.as_str(), what),
-                }
+                evidence.find_cause(name.as_str(), what, of_setting(name, expected, found).id);
             }
         }
         let source = format!("hyperparameters of {}", original.info().artifact);
@@ -49,28 +47,6 @@ impl Gate for ConfigParity {
         evidence.judge()
     }
 }
-
-/// The id of the mistake that leaves another value of this setting.
-fn cause_of(setting: &str) -> Option<&'static str> {
-    CAUSES.iter().find(|(name, _)| *name == setting).map(|(_, cause)| *cause)
-}
-
-const CAUSES: &[(&str, &str)] = &[
-    ("attn_scale", "attention-scale"),
-    ("embed_scale", "embed-scale"),
-    ("family", "family"),
-    ("head_dim", "head-dim"),
-    ("max_positions", "context-length"),
-    ("n_heads", "head-count"),
-    ("n_kv_heads", "head-count"),
-    ("n_layers", "dropped-layer"),
-    ("norm_eps", "norm-eps"),
-    ("rope_scaling", "rope-scaling"),
-    ("rope_theta", "rope-theta"),
-    ("tied_embeddings", "tied-head"),
-    ("vocab_size", "vocabulary-padding"),
-    ("window", "window"),
-];
 
 #[cfg(test)]
 mod tests {
