@@ -7,6 +7,7 @@
 #   make test-*     one suite of playbooks/ci.yaml; test-structure: all of playbooks/structure.yaml
 #   make test-html  the HTML reports in a real browser (needs Debian's chromium), with pictures in reports/html
 #   make test-vectors  every encoding against golden bytes of GGML, also those of ../shared/vectors where it is
+#   make detection  how many planted defects the gates catch: playbooks/detection.yaml
 #   make ci         what a release gate runs: check, ci.yaml, structure.yaml; make real: the pulled models
 #   make fuzz       every fuzz target on stable, FUZZ_SECONDS each
 #   make check lint fmt bench doc clean
@@ -18,7 +19,7 @@ MODELS ?= models
 VENV   ?= .venv
 
 .PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors test-html \
-        test-structure ci real check lint fmt bench fuzz doc clean
+        test-structure detection ci real check lint fmt bench fuzz doc clean
 
 all: check
 
@@ -73,9 +74,13 @@ test-html:
 test-structure:
 	$(RUN) playbooks/structure.yaml
 
+detection:
+	$(RUN) playbooks/detection.yaml
+
 ci: check
 	$(RUN) playbooks/ci.yaml
 	$(RUN) playbooks/structure.yaml
+	$(RUN) playbooks/detection.yaml
 
 real: pull
 	$(RUN) playbooks/real.yaml

@@ -340,6 +340,34 @@ fn a_chain_ends_where_it_began_and_all_containers_have_one_fingerprint() {
 }
 
 #[test]
+fn a_defect_is_planted_by_its_seed_and_noticed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let list = json(&["mutate", "--list", "--json"]);
+    assert!(list.as_array().expect("the catalogue").len() >= 40);
+    let lines = runner(&["mutate", "--list"]);
+    assert_eq!(
+        String::from_utf8_lossy(&lines.stdout).lines().count(),
+        list.as_array().expect("a list").len()
+    );
+    let model = tiny("tiny-llama");
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    let plant = |out: &Path| {
+        json(&["mutate", shown(&model), "--defect", "norm-zeroed", "--seed", "5", "-o", shown(out), "--json"])
+    };
+    let planted = plant(&a);
+    assert_eq!(planted, plant(&b));
+    assert_eq!(fs::read(a.join("model.safetensors")).ok(), fs::read(b.join("model.safetensors")).ok());
+    assert!(planted["planted"]["targets"][0].as_str().expect("a tensor").contains("norm"));
+    assert_eq!(planted["causes"][0], "zeroed");
+    json_with_code(1, &["check", shown(&a), "--json"]);
+    let taken = runner(&["mutate", shown(&model), "--defect", "norm-zeroed", "-o", shown(&a)]);
+    assert_eq!(code(&taken), 2, "{}", stderr(&taken));
+    let unknown =
+        runner(&["mutate", shown(&model), "--defect", "no-such", "-o", shown(&folder.path().join("c"))]);
+    assert!(code(&unknown) == 2 && stderr(&unknown).contains("mutate --list"), "{}", stderr(&unknown));
+}
+
+#[test]
 fn tree_hex_and_lint_show_what_is_in_the_file() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let gguf = converted(folder.path(), "tiny-llama", "model.gguf", &["--quantize", "int8"]);

@@ -45,7 +45,7 @@ pub fn execute(args: &Args) -> Result<u8> {
     let any = asked.iter().any(|(_, path)| path.is_some());
     let folder = evidence.parent().unwrap_or(Path::new("."));
     let mut written = String::new();
-    for report in REPORTS {
+    for report in REPORTS.iter().filter(|report| report.applies(&replay.record)) {
         let of_flag = asked.iter().find(|(id, _)| *id == report.id()).and_then(|(_, path)| (*path).clone());
         let beside = (!any).then(|| folder.join(report.file_name()));
         let Some(path) = of_flag.or(beside) else { continue };

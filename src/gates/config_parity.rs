@@ -72,5 +72,7 @@ mod tests {
         let judged = fails(judged, "hyperparameters_different");
         let subjects: Vec<_> = judged.findings.iter().map(|f| f.subject.as_str()).collect();
         assert_eq!(subjects, ["n_heads", "norm_eps"]);
+        let causes: Vec<_> = judged.findings.iter().filter_map(|f| f.cause.as_deref()).collect();
+        assert_eq!(causes, ["head-count", "norm-eps"]);
     }
 }

@@ -2,13 +2,13 @@
 //! Names, shapes, settings, the tokenizer, and every single weight: finite, and like a trained one
 //! (`contracts/tensor-layout.yaml`). Nothing is inferred.
 
-use super::ModelConfig;
 use super::bind::{Problem, bind};
 use super::cause;
 use super::family::{Family, family_of, unknown_family};
 use super::names::generalize;
 use super::scan::{Scan, scan};
 use super::stages::{Facts, Findings, Stage, StageName};
+use super::{ModelConfig, canonical_tensors};
 use crate::Kind;
 use crate::contract::families::{FamilyContract, Role, TensorRow};
 use crate::contract::layout::{LAYOUT_FILE, Layout};
@@ -196,7 +196,10 @@ fn check_tokenizer(
     let rows = config.map_or(usize::MAX, |c| c.vocab_size);
     if tokens > rows {
         let what = format!("{tokens} tokens, but only {rows} rows of the embedding");
-        findings.add(StageName::Probabilities, Problem::of_model(Kind::Contract, what));
+        let tensor = config
+            .and_then(|_| canonical_tensors(checkpoint).ok())
+            .and_then(|tensors| tensors.into_iter().find(|t| t.role == Role::Embedding).map(|t| t.stored));
+        findings.add(StageName::Probabilities, Problem { tensor, ..Problem::of_model(Kind::Contract, what) });
     }
     let ends = spec.stop_ids();
     if ends.is_empty() {

@@ -81,8 +81,11 @@ fn seen(path: &Path) -> String {
         let model = models::open(&checkpoint)?;
         let mut text = format!("{:?}", model.config);
         for (name, weight) in &model.weights {
-            let bits: Vec<u32> = weight.to_f32()?.iter().map(|v| v.to_bits()).collect();
-            text.push_str(&format!("{name} {} {bits:?}\n", weight.tensor.shape));
+            // FNV-1a over the values: two models that differ in one are told apart.
+            let hash = weight.to_f32()?.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, v| {
+                (h ^ u64::from(v.to_bits())).wrapping_mul(0x0100_0000_01b3)
+            });
+            text.push_str(&format!("{name} {} {hash:x}\n", weight.tensor.shape));
         }
         let mut names: Vec<&str> = checkpoint.tensors().iter().map(|t| t.name.as_str()).collect();
         names.sort_unstable();
@@ -136,10 +139,11 @@ fn every_defect_applies_differs_and_is_repeated_by_its_seed() {
             };
             let again = apply(defect, &source, &b, n as u64).expect("planted a moment ago");
             assert!(planted == again && bytes(&a) == bytes(&b), "{name}: not the same a second time");
-            if seen(&a) == seen(&source) {
+            let found = seen(&a);
+            if found == seen(&source) {
                 faults.push(format!("{name}: {} changes nothing", planted.what));
             }
-            if seen(&a) == "refused: true" {
+            if found == "refused: true" {
                 faults.push(format!("{name}: {}: an internal error", planted.what));
             }
             for path in [a, b] {
@@ -153,7 +157,7 @@ fn every_defect_applies_differs_and_is_repeated_by_its_seed() {
 }
 
 /// How many artifacts each defect is tried on.
-const PER_DEFECT: usize = 3;
+const PER_DEFECT: usize = 2;
 
 #[test]
 fn seeds_reach_every_layer() {

@@ -1,9 +1,12 @@
 //! A sample record with every verdict and hostile model text, as a real run of a playbook would leave it.
 
+mod planted;
 mod statistics;
 
 use crate::record::{CaseRecord, Finding, Limit, LimitOp, Measurement, RunRecord, Verdict, exit_code};
 use std::collections::BTreeMap;
+
+pub(super) use planted::detection;
 
 /// The record of `reports/samples/`.
 pub(super) fn sample() -> RunRecord {

@@ -4,7 +4,7 @@
 //! Model text stands in code blocks only, whose fence is longer than any in the text: there is no Markdown, HTML,
 //! mention or command in it. A report fits into a GitHub step summary; what is left out is counted.
 
-mod escape;
+pub(super) mod escape;
 mod sections;
 
 use super::{RenderOptions, Report};

@@ -5,6 +5,7 @@
 
 mod chart;
 pub mod comparison;
+mod detection;
 pub mod evidence;
 pub mod github;
 mod html;
@@ -33,12 +34,24 @@ pub trait Report: Sync {
     /// Name of the file in the report folder.
     fn file_name(&self) -> &'static str;
 
+    /// Whether this report has anything to say of the record; one that has not leaves no file.
+    fn applies(&self, _record: &RunRecord) -> bool {
+        true
+    }
+
     /// The bytes of the file.
     fn render(&self, record: &RunRecord, options: &RenderOptions) -> Vec<u8>;
 }
 
 /// All reports. The evidence log is not among them: it is written while the run goes on, and they follow from it.
-pub const REPORTS: &[&dyn Report] = &[&junit::Junit, &markdown::Markdown, &html::Html, &json::RecordJson];
+pub const REPORTS: &[&dyn Report] = &[
+    &junit::Junit,
+    &markdown::Markdown,
+    &html::Html,
+    &json::RecordJson,
+    &detection::DetectionPage,
+    &detection::DetectionJson,
+];
 
 /// What the command line may choose about reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,13 +92,18 @@ mod tests {
     #[test]
     fn the_samples_are_what_the_sample_record_gives() {
         let record = fixture::sample();
-        for report in REPORTS {
+        for report in REPORTS.iter().filter(|report| report.applies(&record)) {
             golden(report.file_name(), &report.render(&record, &RenderOptions::default()));
         }
         let strict = RenderOptions { junit_dialect: JunitDialect::Strict, ..RenderOptions::default() };
         golden("junit-strict.xml", &junit::Junit.render(&record, &strict));
         golden("evidence.jsonl", evidence::render(&record).as_bytes());
         golden("terminal.txt", terminal::summary(&record, false).as_bytes());
+        let detection = fixture::detection();
+        for id in ["detection", "detection-json"] {
+            let report = report(id).expect("in the table");
+            golden(report.file_name(), &report.render(&detection, &RenderOptions::default()));
+        }
         golden("github.txt", github::annotations(&record).as_bytes());
     }
 
@@ -101,12 +119,13 @@ mod tests {
 
     #[test]
     fn every_report_follows_from_the_evidence_alone() {
-        let record = fixture::sample();
-        let replay = RunRecord::from_evidence("evidence.jsonl", evidence::render(&record).as_bytes());
-        let replay = replay.expect("valid evidence");
-        for report in REPORTS {
-            let options = RenderOptions::default();
-            assert_eq!(report.render(&replay.record, &options), report.render(&record, &options));
+        for record in [fixture::sample(), fixture::detection()] {
+            let replay = RunRecord::from_evidence("evidence.jsonl", evidence::render(&record).as_bytes());
+            let replay = replay.expect("valid evidence");
+            for report in REPORTS {
+                let options = RenderOptions::default();
+                assert_eq!(report.render(&replay.record, &options), report.render(&record, &options));
+            }
         }
     }
 }

@@ -33,6 +33,10 @@ pub fn summary(record: &RunRecord, color: bool) -> String {
     if !text.is_empty() && !text.ends_with("\n\n") {
         text.push('\n');
     }
+    if let Some(score) = super::detection::line(record) {
+        text.push_str(&one_line(&score));
+        text.push('\n');
+    }
     text.push_str(&last_line(record, paint));
     text
 }

@@ -47,6 +47,7 @@ impl DetectionJob {
             backend: case.backend.clone(),
             threads: self.bench.threads,
             role: Role::UnderTest,
+            // No later run sees this file again.
             kept: None,
         })
         .in_role(Role::UnderTest);

@@ -43,7 +43,7 @@ impl Destinations {
         record: &RunRecord,
         options: &RenderOptions,
     ) -> Result<()> {
-        for report in REPORTS {
+        for report in REPORTS.iter().filter(|report| report.applies(record)) {
             let bytes = report.render(record, options);
             write_atomically(&folder.join(report.file_name()), &bytes)?;
             for copy in self.copies(playbook, report.id()) {

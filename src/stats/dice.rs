@@ -1,8 +1,10 @@
 //! Seeded choice: the same seed makes the same choices on every machine.
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
+use super::SplitMix;
+
+/// [`SplitMix`] with a purpose, and the throws that choosing needs.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice(SplitMix);
 
 impl Dice {
     /// Dice that always fall alike for this seed and purpose.
@@ -11,21 +13,17 @@ impl Dice {
         let hash = purpose
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        Dice(seed ^ hash)
+        Dice(SplitMix(seed ^ hash))
     }
 
     /// The next 64 bits.
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
-    /// A number under `n`, which must not be 0. The bias of the remainder is under one in 2^40 for any size in use.
+    /// A number under `n`, which must not be 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        self.0.below(n)
     }
 
     /// One of several, each equally likely; none of none.
@@ -35,7 +33,7 @@ impl Dice {
 
     /// In [0, 1).
     pub fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        self.0.unit()
     }
 
     /// Standard normal, by Box and Muller.

@@ -3,7 +3,7 @@
 use super::super::text::{cut, one_line, plain};
 
 /// A code span of at most `limit` bytes of text. Not for tables, where a pipe would end the cell.
-pub(super) fn code(text: &str, limit: usize) -> String {
+pub(in crate::report) fn code(text: &str, limit: usize) -> String {
     let shown = cut(&one_line(text), limit);
     if shown.trim().is_empty() {
         return String::new();
@@ -43,7 +43,7 @@ pub(super) fn cell(text: &str, limit: usize) -> String {
 }
 
 /// A name in a table: a code span if it can be one.
-pub(super) fn name(text: &str, limit: usize) -> String {
+pub(in crate::report) fn name(text: &str, limit: usize) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | ' ');
     if !text.is_empty() && text.len() <= limit && text.trim() == text && text.chars().all(safe) {
         format!("`{text}`")
