@@ -147,6 +147,64 @@ fn perplexity_counts_by_the_documented_rule() {
 }
 
 #[test]
+fn a_blessed_file_calibrates_limits_that_it_passes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (source, text) = (tiny("tiny-llama"), repository().join("oracle/text/tiny.txt"));
+    let (blessed, limits) = (folder.path().join("blessed.gguf"), folder.path().join("limits.yaml"));
+    let made = runner(&["convert", shown(&source), shown(&blessed), "--quantize", "q4_0"]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let arguments = ["--text-file", shown(&text), "--date", "2026-01-31", "--no-progress"];
+    let made = runner(
+        &[&["calibrate", shown(&source), shown(&blessed), "-o", shown(&limits)], &arguments[..]].concat(),
+    );
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let written = fs::read_to_string(&limits).expect("written");
+    assert!(written.contains("on 2026-01-31") && written.contains("max_kl: "), "{written}");
+    let run = runner(&[
+        "run",
+        shown(&limits),
+        "--report-dir",
+        shown(&folder.path().join("reports")),
+        "--no-progress",
+    ]);
+    assert_eq!(code(&run), 0, "{written}\n{}", String::from_utf8_lossy(&run.stdout));
+    // A coarser file costs more than the blessed one.
+    let coarse = folder.path().join("coarse.gguf");
+    let made = runner(&["convert", shown(&source), shown(&coarse), "--quantize", "q2_k"]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    fs::write(&limits, written.replace("blessed.gguf", "coarse.gguf")).expect("writable");
+    let run = runner(&[
+        "run",
+        shown(&limits),
+        "--report-dir",
+        shown(&folder.path().join("reports")),
+        "--no-progress",
+    ]);
+    assert_eq!(code(&run), 1, "{}", String::from_utf8_lossy(&run.stdout));
+}
+
+#[test]
+fn divergence_from_another_model_has_llama_perplexitys_figures() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (source, text) = (tiny("tiny-llama"), repository().join("oracle/text/tiny.txt"));
+    let made = folder.path().join("q4.gguf");
+    assert_eq!(code(&runner(&["convert", shown(&source), shown(&made), "--quantize", "q4_0"])), 0);
+    let with = ["--text-file", shown(&text), "--ctx", "64", "--chunks", "8", "--json"];
+    let found = json(&[&["perplexity", shown(&made), "--against", shown(&source)], &with[..]].concat());
+    assert_eq!((found["chunks"].as_u64(), found["tokens_scored"].as_u64()), (Some(8), Some(8 * 31)));
+    let value = |name: &str| found[name]["value"].as_f64().expect("a number");
+    assert!(value("kl") > 1e-4 && value("kl") < 1.0, "{found}");
+    assert!((value("perplexity_ratio") - value("perplexity") / value("perplexity_reference")).abs() < 1e-9);
+    let itself = json(&[&["perplexity", shown(&source), "--against", shown(&source)], &with[..]].concat());
+    assert_eq!(
+        (itself["kl"]["value"].as_f64(), itself["same_top"]["value"].as_f64()),
+        (Some(0.0), Some(1.0))
+    );
+    let text = runner(&["perplexity", shown(&made), "--text-file", shown(&text), "--chunks", "8"]);
+    assert_eq!(code(&text), 2, "--chunks is of --against");
+}
+
+#[test]
 fn the_contracts_own_commands_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let original = tiny("tiny-qwen2");

@@ -7,7 +7,7 @@ use apr_qa_runner::oracle::{self, Oracle, OracleLogits};
 use apr_qa_runner::playbook::{At, Located, ParamValue};
 use apr_qa_runner::quant::Quantize;
 use apr_qa_runner::record::{Judgement, Unable, Verdict};
-use apr_qa_runner::subject::{Answer, Opened, Place, Role};
+use apr_qa_runner::subject::{Answer, DistributionPlan, Opened, Place, Role};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,6 +114,8 @@ fn the_sources_pass_every_gate_that_needs_no_conversion() {
             "contract-i5",
             "perplexity",
             "perplexity-drift",
+            "tensor-fidelity",
+            "kl-divergence",
         ] {
             let judged = judge(gate, model, None, &subject, &subject);
             assert_eq!(judged.verdict, Verdict::Pass, "{model} {gate}: {judged:#?}");
@@ -147,10 +149,80 @@ fn conversions_pass_the_contract() {
                 "contract-i3",
                 "contract-i4",
                 "contract-i5",
+                "tensor-fidelity",
+                "kl-divergence",
             ] {
                 let judged = judge(gate, model, None, &converted, &original);
                 assert_eq!(judged.verdict, Verdict::Pass, "{model} {name} ({why}) {gate}: {judged:#?}");
             }
         }
+    }
+}
+
+#[test]
+fn distributions_are_read_by_the_next_run_and_computed_again_where_they_are_broken() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = root().join("models/tiny-llama");
+    let text: Arc<str> =
+        std::fs::read_to_string(root().join("text/tiny.txt")).expect("in the repository").into();
+    let plan = DistributionPlan { text, ctx: 64, chunks: 4, top: 32, samples: 8, seed: 1, budget: None };
+    let take = || {
+        let place = Place {
+            model: "m".into(),
+            artifact: "a".into(),
+            path: source.clone(),
+            shown: source.display().to_string(),
+            backend: "cpu".into(),
+            threads: 2,
+            role: Role::UnderTest,
+            kept: Some(folder.path().to_path_buf()),
+        };
+        Opened::new(place).in_role(Role::Reference).distributions(&plan).expect("scored")
+    };
+    let first = take();
+    assert!(first.provenance.starts_with("computed and stored"), "{}", first.provenance);
+    let second = take();
+    assert!(second.provenance.starts_with("read from"), "{}", second.provenance);
+    assert_eq!(first.stored, second.stored);
+    let file = folder.path().join(first.stored.key.file_name());
+    let mut bytes = std::fs::read(&file).expect("stored");
+    bytes[300] ^= 1;
+    std::fs::write(&file, bytes).expect("writable");
+    let third = take();
+    assert!(
+        third.provenance.contains("checksum") && third.provenance.starts_with("computed"),
+        "{}",
+        third.provenance
+    );
+    assert_eq!(third.stored, first.stored);
+    assert!(take().provenance.starts_with("read from"));
+}
+
+#[test]
+fn two_percent_of_a_quarter_of_one_tensor_are_refuted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = root().join("models/tiny-qwen2");
+    let path = folder.path().join("f32.gguf");
+    let options = ConvertOptions { quantize: Some(Quantize::F32), ..ConvertOptions::default() };
+    convert(&source, &path, &options).expect("converts");
+    // The first quarter of the down projection of layer 1, scaled by 1.02 where it lies in the file.
+    let checkpoint = apr_qa_runner::formats::open(&path).expect("sound");
+    let tensor = checkpoint
+        .tensors()
+        .iter()
+        .find(|t| t.name.contains("1.") && t.name.contains("down"))
+        .expect("a name");
+    let (at, len) = (tensor.offset as usize, tensor.tensor.bytes.len() / 4);
+    drop(checkpoint);
+    let mut bytes = std::fs::read(&path).expect("written");
+    for value in bytes[at..at + len].as_chunks_mut::<4>().0 {
+        *value = (f32::from_le_bytes(*value) * 1.02).to_le_bytes();
+    }
+    let broken = folder.path().join("broken.gguf");
+    std::fs::write(&broken, bytes).expect("writable");
+    let (converted, original) = (opened(&broken, "cpu"), opened(&source, "cpu"));
+    for gate in ["tensor-fidelity", "kl-divergence"] {
+        let judged = judge(gate, "tiny-qwen2", None, &converted, &original);
+        assert!(matches!(judged.verdict, Verdict::Fail { .. }), "{gate}: {judged:#?}");
     }
 }

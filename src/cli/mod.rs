@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. `apr-qa-runner PLAYBOOK` is `run PLAYBOOK`.
 
 mod bisect;
+mod calibrate;
 mod canary;
 mod check;
 mod compare;
@@ -103,6 +104,8 @@ enum Command {
     Bisect(bisect::Args),
     /// Plant a defect of the catalogue into a copy of a model, or list the catalogue.
     Mutate(mutate::Args),
+    /// Measure a blessed conversion and write its figures, with margins, as the limits of a playbook.
+    Calibrate(calibrate::Args),
     /// Freeze what a model says, and hold it against the model later.
     #[command(subcommand)]
     Canary(canary::Command),
@@ -141,6 +144,7 @@ impl Command {
             Command::Diff(args) => diff::execute(&args),
             Command::Bisect(args) => bisect::execute(&args),
             Command::Mutate(args) => mutate::execute(&args),
+            Command::Calibrate(args) => calibrate::execute(&args),
             Command::Canary(command) => canary::execute(&command),
             Command::Generate(args) => generate::execute(&args),
             Command::Tokenize(args) => tokenize::execute(&args),

@@ -1,8 +1,11 @@
-//! `perplexity MODEL --text-file F`: how well a model predicts a text.
+//! `perplexity MODEL --text-file F`: how well a model predicts a text, and how far it is from another model on it.
 
 use super::model::{self, ModelArgs};
-use crate::{Result, infer};
+use crate::infer::{Feeding, Scoring};
+use crate::stats::{Estimate, QUANTILES, Summary};
+use crate::{Error, Kind, Result, infer};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -18,6 +21,13 @@ pub struct Args {
     /// next token of the whole text in one context.
     #[arg(long, default_value_t = 512, value_name = "N")]
     ctx: usize,
+    /// Also run this model, and say how the distributions of MODEL diverge from its: the figures of
+    /// llama-perplexity --kl-divergence, over the whole vocabulary.
+    #[arg(long, value_name = "REFERENCE")]
+    against: Option<PathBuf>,
+    /// With --against: score at most so many chunks.
+    #[arg(long, requires = "against", value_name = "N")]
+    chunks: Option<usize>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -41,6 +51,10 @@ pub fn execute(args: &Args) -> Result<u8> {
     let opened = model::open(&args.model.model, &args.model.engine)?;
     let spec = opened.tokenizer.spec();
     let bos = if spec.add_bos { spec.bos } else { None };
+    if let Some(reference) = &args.against {
+        let ids = opened.tokenizer.encode(&text, true)?;
+        return against(args, &opened, reference, &ids, bos);
+    }
     let start = Instant::now();
     let ids = opened.tokenizer.encode(&text, true)?;
     let scored = infer::perplexity(&opened.loaded, &ids, args.ctx, bos)?;
@@ -60,6 +74,72 @@ pub fn execute(args: &Args) -> Result<u8> {
             "perplexity {:.4} (mean nll {:.6}) over {} tokens\n",
             scored.perplexity, scored.mean_nll, scored.tokens_scored
         ))?;
+    }
+    Ok(0)
+}
+
+/// Scores the text with both models.
+fn against(
+    args: &Args,
+    opened: &model::Opened,
+    reference: &std::path::Path,
+    ids: &[u32],
+    bos: Option<u32>,
+) -> Result<u8> {
+    let base = model::open(reference, &args.model.engine)?;
+    let ids = infer::chunks_of(ids, args.ctx, args.chunks.unwrap_or(usize::MAX), bos)?;
+    let threads = model::options(&args.model.engine).threads;
+    let scoring = Scoring { ids: &ids, ctx: args.ctx, feeding: Feeding::default(), threads, until: None };
+    let start = Instant::now();
+    let positions = infer::diverge_fully(&base.loaded, &opened.loaded, &scoring)?;
+    let nothing = || Error::new(Kind::Usage, "text", "no position was scored").hint("use a longer text");
+    let summary = Summary::of(&positions).ok_or_else(nothing)?;
+    if args.json {
+        let quantiles = |values: &[f64]| -> Value {
+            QUANTILES
+                .iter()
+                .zip(values)
+                .map(|(share, value)| (share.to_string(), json!(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        let of = |e: &Estimate| json!({ "value": e.value, "uncertainty": e.uncertainty });
+        super::print_json(&json!({
+            "model": args.model.model.display().to_string(),
+            "reference": reference.display().to_string(),
+            "dataset": args.text_file.display().to_string(),
+            "backend": opened.loaded.backend_name(),
+            "ctx": args.ctx,
+            "chunks": ids.len() / args.ctx,
+            "tokens_scored": summary.n,
+            "perplexity": of(&summary.perplexity),
+            "perplexity_reference": of(&summary.perplexity_base),
+            "ln_perplexity_ratio": of(&summary.ln_ratio),
+            "perplexity_ratio": of(&summary.ratio),
+            "kl": of(&summary.kl),
+            "kl_quantiles": quantiles(&summary.kl_quantiles),
+            "delta_p": of(&summary.delta_p),
+            "delta_p_rms": of(&summary.delta_p_rms),
+            "delta_p_quantiles": quantiles(&summary.delta_p_quantiles),
+            "same_top": of(&summary.same_top),
+            "top_10_shared": summary.top_shared,
+            "eval_time_secs": start.elapsed().as_secs_f64(),
+        }))?;
+    } else {
+        let row = |what: &str, e: &Estimate| format!("{what:<22} {:>12.6} ± {:.6}\n", e.value, e.uncertainty);
+        super::print_text(
+            &[
+                row("perplexity", &summary.perplexity),
+                row("perplexity, reference", &summary.perplexity_base),
+                row("perplexity ratio", &summary.ratio),
+                row("KL divergence (nats)", &summary.kl),
+                row("delta p", &summary.delta_p),
+                row("delta p, RMS", &summary.delta_p_rms),
+                row("same top-1", &summary.same_top),
+                format!("over {} tokens in {} chunks\n", summary.n, ids.len() / args.ctx),
+            ]
+            .concat(),
+        )?;
     }
     Ok(0)
 }

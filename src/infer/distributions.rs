@@ -191,6 +191,30 @@ pub fn diverge(
     })
 }
 
+/// How `model` differs from `base` at every scored position, over the whole vocabulary: both run, one chunk after the
+/// other, and the rows of one chunk are held.
+///
+/// # Errors
+/// Those of [`each_row`]; [`Kind::Contract`] for two vocabularies; [`Kind::NonFinite`] where a logit is NaN.
+pub fn diverge_fully(base: &LoadedModel, model: &LoadedModel, scoring: &Scoring) -> Result<Vec<Position>> {
+    let (ours, theirs) = (model.config().vocab_size, base.config().vocab_size);
+    if ours != theirs {
+        let what = format!("it has logits for {ours} tokens, its reference for {theirs}");
+        return Err(Error::new(Kind::Contract, "scoring", what));
+    }
+    let mut all = Vec::new();
+    for chunk in scoring.ids.chunks_exact(scoring.ctx) {
+        let one = Scoring { ids: chunk, ..*scoring };
+        let rows = each_row(base, &one, &|row| Ok(row.logits.to_vec()))?;
+        let first = all.len();
+        all.extend(each_row(model, &one, &|row| {
+            Position::between(&rows[row.index], row.logits, row.label)
+                .ok_or_else(|| no_number(first + row.index))
+        })?);
+    }
+    Ok(all)
+}
+
 fn no_number(index: usize) -> Error {
     Error::new(Kind::NonFinite, "scoring", "a logit is NaN, or all are infinite")
         .at(format!("scored position {index}"))
@@ -276,6 +300,8 @@ mod tests {
         let whole = keep(&base, &scoring(&ids, 2, Feeding::default()), key(10, 131)).expect("scored");
         let exact = diverge(&other, &whole, 10, Feeding::default(), 1).expect("scored");
         assert!(exact.iter().zip(&full).all(|(p, f)| (p.kl - f).abs() < 1e-12));
+        let both = diverge_fully(&base, &other, &scoring(&ids, 2, Feeding::default())).expect("scored");
+        assert_eq!(both.iter().map(|p| p.kl).collect::<Vec<_>>(), full);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod session;
 
 pub use crate::stats::{argmax, logsumexp};
 pub use distribution::top_logprobs;
-pub use distributions::{Feeding, Row, Scoring, chunks_of, diverge, each_row, keep};
+pub use distributions::{Feeding, Row, Scoring, chunks_of, diverge, diverge_fully, each_row, keep};
 pub use generate::generate;
 pub use importance::importance;
 pub use score::{Perplexity, perplexity, score};

@@ -4,8 +4,8 @@
 
 mod bootstrap;
 mod columns;
-mod divergence;
 mod dice;
+mod divergence;
 mod logits;
 mod mcnemar;
 mod proportion;
@@ -15,10 +15,10 @@ mod tokens;
 
 pub use bootstrap::{Bounded, Cluster, FEWEST_CHUNKS, Resampling, SplitMix};
 pub use columns::spared_columns;
+pub use dice::Dice;
 pub use divergence::{Estimate, Position, QUANTILES, Summary, TOP, quantile, shared};
 pub use logits::{argmax, kl_divergence, log_softmax, logsumexp, top_ids, top_two_gap};
 pub use mcnemar::{McNemar, mcnemar};
-pub use dice::Dice;
 pub use proportion::{clopper_pearson, wilson};
 pub use tensor::{Noise, Statistics};
 pub use tokens::{count_mismatches, first_difference, loop_period};
