@@ -29,8 +29,9 @@ pub const SAMPLE: &str = "The capital of France is Paris, and 12 * 34 = 408. In 
 /// So many tokens tell where it is, and cost a fraction of a second.
 pub const TOKENS: usize = 64;
 
-/// A file that an importance matrix shaped gives up some signal in the columns that matter less.
-const IMATRIX_MARGIN_DB: f64 = 3.0;
+/// A file that an importance matrix shaped gives up some signal in the columns that matter less: SmolLM2 by
+/// llama-quantize in q4_k_m is up to 2.98 dB below its plain twin in one operation of 453, in q2_k nowhere.
+const IMATRIX_MARGIN_DB: f64 = 4.0;
 
 /// What to walk through.
 #[derive(Debug, Clone)]
