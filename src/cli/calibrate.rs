@@ -1,7 +1,7 @@
 //! `calibrate REFERENCE BLESSED -o FILE`: a playbook whose fixed limits are what a blessed file costs, with margins.
 
 use super::run::progress;
-use crate::playbook::{Comparison, Filter};
+use crate::playbook::{Asked, Comparison, Filter};
 use crate::record::{CaseRecord, Measurement, RunRecord, Verdict};
 use crate::runner::{self, Destinations, Interrupt, Options, write_atomically};
 use crate::{Error, Kind, Result};
@@ -96,7 +96,7 @@ struct Limits {
 }
 
 /// The two gates with these limits. The distributions are asked for as they were when the limits were measured.
-fn gates(args: &Args, limits: &Limits) -> Vec<(String, String, Vec<(String, f64)>)> {
+fn gates(args: &Args, limits: &Limits) -> Vec<Asked> {
     let given = |pairs: &[(&str, Option<f64>)]| -> Vec<(String, f64)> {
         pairs.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?))).collect()
     };
@@ -109,8 +109,8 @@ fn gates(args: &Args, limits: &Limits) -> Vec<(String, String, Vec<(String, f64)
         ("max_perplexity_ratio", limits.max_perplexity_ratio),
     ]);
     vec![
-        ("weights".into(), "tensor-fidelity".into(), weights),
-        ("logits".into(), "kl-divergence".into(), logits),
+        Asked { suite: "weights".into(), gate: "tensor-fidelity".into(), limits: weights },
+        Asked { suite: "logits".into(), gate: "kl-divergence".into(), limits: logits },
     ]
 }
 

@@ -3,7 +3,7 @@
 use super::report_args::ReportArgs;
 use super::run::{Color, colored, in_github, progress, tell_github};
 use crate::gates::BATTERY;
-use crate::playbook::{Comparison, Filter};
+use crate::playbook::{Asked, Comparison, Filter};
 use crate::record::RunRecord;
 use crate::report::{comparison, github};
 use crate::runner::{self, Interrupt, Options, Outcome, write_atomically};
@@ -105,10 +105,11 @@ fn comparison_of(args: &Args) -> Result<Comparison> {
         let budget = args.budget.filter(|_| SCORES_TEXT.contains(&gate));
         budget.map(|time| ("budget".to_owned(), time.as_secs_f64())).into_iter().collect()
     };
-    let gate = |id: &&str| (suite_of(id).to_owned(), (*id).to_owned(), scoring(id));
-    let mut gates: Vec<_> = BATTERY.iter().map(gate).collect();
+    let asked =
+        |id: &&str| Asked { suite: suite_of(id).to_owned(), gate: (*id).to_owned(), limits: scoring(id) };
+    let mut gates: Vec<_> = BATTERY.iter().map(asked).collect();
     // A suite stands once in a playbook, so its gates stand together; their order is otherwise the battery's.
-    gates.sort_by_key(|(suite, _, _)| SUITES.iter().position(|s| s == suite));
+    gates.sort_by_key(|asked| SUITES.iter().position(|s| *s == asked.suite));
     Ok(Comparison {
         name: "compare".into(),
         reference: existing(&args.reference)?,

@@ -230,7 +230,8 @@ fn findings(
     margin: f64,
     evidence: &mut Evidence,
 ) {
-    let mut wrong: Vec<&Compared> = compared.iter().filter(|c| !(c.shortfall() <= margin)).collect();
+    let mut wrong: Vec<&Compared> =
+        compared.iter().filter(|c| c.shortfall() > margin || c.shortfall().is_nan()).collect();
     // What is not worth a number first, then by decibels.
     wrong.sort_by(|a, b| b.shortfall().abs().total_cmp(&a.shortfall().abs()));
     for (i, c) in wrong.into_iter().enumerate() {

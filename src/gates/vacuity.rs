@@ -265,9 +265,8 @@ impl super::References for Watched {
 }
 
 fn shelf() -> Shelf {
-    let mut shelf = Shelf::default();
     // Long enough for every gate that scores it in chunks.
-    shelf.text = "abcd ".repeat(4000);
+    let mut shelf = Shelf { text: "abcd ".repeat(4000), ..Shelf::default() };
     // The fake's best of nine logits is 8 above the others, which are 0.
     let others = 8.0 * (-8.0f64).exp();
     let step = |best: u32| OracleStep { logsumexp: 8.0 + others.ln_1p(), top: vec![(best, -others.ln_1p())] };

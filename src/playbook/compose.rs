@@ -14,10 +14,21 @@ pub struct Comparison {
     pub candidates: Vec<PathBuf>,
     /// Text to score; none: the one that ships with this program.
     pub text: Option<PathBuf>,
-    /// Suite and gate, in the order of the cases, and the limits of each.
-    pub gates: Vec<(String, String, Vec<(String, f64)>)>,
+    /// What is asked, in the order of the cases; the gates of one suite stand together.
+    pub gates: Vec<Asked>,
     /// Name and text of each prompt.
     pub prompts: Vec<(String, String)>,
+}
+
+/// One gate of a comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// The suite that it belongs to.
+    pub suite: String,
+    /// Its id.
+    pub gate: String,
+    /// Its limits, by name.
+    pub limits: Vec<(String, f64)>,
 }
 
 impl Comparison {
@@ -47,7 +58,7 @@ impl Comparison {
         }
         yaml.push_str("\nsuites:\n");
         let mut last = "";
-        for (suite, gate, limits) in &self.gates {
+        for Asked { suite, gate, limits } in &self.gates {
             if suite != last {
                 let _ = writeln!(yaml, "  {suite}:");
                 last = suite;
@@ -108,11 +119,17 @@ mod tests {
             reference: "/a/ref \"1\".gguf".into(),
             candidates: candidates.iter().map(PathBuf::from).collect(),
             text: Some("/a/b/text.txt".into()),
-            gates: vec![
-                ("contract".into(), "weights-check".into(), vec![]),
-                ("contract".into(), "config-parity".into(), vec![]),
-                ("logits".into(), "perplexity-drift".into(), vec![("max_drift".into(), 0.5)]),
-            ],
+            gates: [
+                ("contract", "weights-check"),
+                ("contract", "config-parity"),
+                ("logits", "perplexity-drift"),
+            ]
+            .map(|(suite, gate)| Asked {
+                suite: suite.into(),
+                gate: gate.into(),
+                limits: if suite == "logits" { vec![("max_drift".into(), 0.5)] } else { vec![] },
+            })
+            .to_vec(),
             prompts: vec![("one".into(), "a: \"b\"\n# c".into())],
         }
     }

@@ -192,7 +192,7 @@ impl<'a> Planner<'a> {
     ) {
         let playbook = self.draw.playbook;
         let detection = &self.draw.detection.value;
-        let mut seed = dice.next() % SEEDS;
+        let mut seed = dice.bits() % SEEDS;
         let what = match (defect, recipe) {
             (Some(defect), _) => format!("{suite}/{defect}/{model}/{artifact}"),
             (None, Some(recipe)) => format!("{suite}/{model}/{artifact}/{}", recipe.name()),

@@ -234,7 +234,7 @@ fn names(text: &str, targets: &[String]) -> bool {
 fn layer_of(name: &str) -> Option<usize> {
     let parts: Vec<&str> = name.split('.').collect();
     let is_word = |part: &&str| part.chars().any(|c| c.is_ascii_alphabetic());
-    if parts.len() < 2 || !parts.iter().any(|part| is_word(part)) {
+    if parts.len() < 2 || !parts.iter().any(is_word) {
         return None;
     }
     parts.iter().find_map(|part| part.parse().ok())

@@ -63,8 +63,11 @@ pub struct Opened {
     running: Option<Arc<Running>>,
     threads: usize,
     /// Oldest first; what they hold in memory is bounded by [`KEPT_TWINS`].
-    twins: Arc<Mutex<VecDeque<(BTreeMap<String, DType>, Opened)>>>,
+    twins: Arc<Mutex<VecDeque<Twin>>>,
 }
+
+/// The types of a twin, by canonical name, and the twin.
+type Twin = (BTreeMap<String, DType>, Opened);
 
 impl Opened {
     /// The artifact at `place`, whatever its role there. Nothing is read yet.
