@@ -151,7 +151,7 @@ fn a_blessed_file_calibrates_limits_that_it_passes() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (source, text) = (tiny("tiny-llama"), repository().join("oracle/text/tiny.txt"));
     let (blessed, limits) = (folder.path().join("blessed.gguf"), folder.path().join("limits.yaml"));
-    let made = runner(&["convert", shown(&source), shown(&blessed), "--quantize", "q4_0"]);
+    let made = runner(&["convert", shown(&source), shown(&blessed), "--quantize", "q8_0"]);
     assert_eq!(code(&made), 0, "{}", stderr(&made));
     let arguments = ["--text-file", shown(&text), "--date", "2026-01-31", "--no-progress"];
     let made = runner(
@@ -170,7 +170,7 @@ fn a_blessed_file_calibrates_limits_that_it_passes() {
     assert_eq!(code(&run), 0, "{written}\n{}", String::from_utf8_lossy(&run.stdout));
     // A coarser file costs more than the blessed one.
     let coarse = folder.path().join("coarse.gguf");
-    let made = runner(&["convert", shown(&source), shown(&coarse), "--quantize", "q2_k"]);
+    let made = runner(&["convert", shown(&source), shown(&coarse), "--quantize", "q4_0"]);
     assert_eq!(code(&made), 0, "{}", stderr(&made));
     fs::write(&limits, written.replace("blessed.gguf", "coarse.gguf")).expect("writable");
     let run = runner(&[
