@@ -1,5 +1,6 @@
 //! `calibrate REFERENCE BLESSED -o FILE`: a playbook whose fixed limits are what a blessed file costs, with margins.
 
+use super::model::existing;
 use super::run::progress;
 use crate::playbook::{Asked, Comparison, Filter};
 use crate::record::{CaseRecord, Measurement, RunRecord, Verdict};
@@ -232,16 +233,6 @@ fn said(verdict: &Verdict) -> (&'static str, Option<&str>) {
 fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
     if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(format!("{value} is not 0 or more")) }
-}
-
-/// The path from the root: the composed playbook lies elsewhere than where this was typed.
-fn existing(path: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(path).map_err(|error| {
-        let mut wrong =
-            Error::io(path, &error).hint("give a model folder, a GGUF or an APR file that is there");
-        wrong.kind = Kind::Usage;
-        wrong
-    })
 }
 
 #[cfg(test)]

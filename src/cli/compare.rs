@@ -1,5 +1,6 @@
 //! `compare REFERENCE CANDIDATE…`: no playbook needed; one is composed, run like any other, and kept on request.
 
+use super::model::existing;
 use super::report_args::ReportArgs;
 use super::run::{Color, colored, in_github, progress, tell_github};
 use crate::gates::BATTERY;
@@ -7,7 +8,7 @@ use crate::playbook::{Asked, Comparison, Filter};
 use crate::record::RunRecord;
 use crate::report::{comparison, github};
 use crate::runner::{self, Interrupt, Options, Outcome, write_atomically};
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -145,16 +146,6 @@ const PROMPTS: &[(&str, &str)] = &[
     ("story", "Once upon a time there was a small town by the sea, and"),
     ("list", "The seven days of the week are Monday, Tuesday,"),
 ];
-
-/// The path from the root: the composed playbook lies elsewhere than where this was typed.
-fn existing(path: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(path).map_err(|error| {
-        let mut wrong =
-            Error::io(path, &error).hint("give a model folder, a GGUF or an APR file that is there");
-        wrong.kind = Kind::Usage;
-        wrong
-    })
-}
 
 fn absolute(folder: &Path) -> Result<PathBuf> {
     let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::canonicalize(folder));

@@ -57,3 +57,13 @@ pub fn read_text(path: &Path) -> Result<String> {
             .at(format!("byte {}", e.utf8_error().valid_up_to()))
     })
 }
+
+/// The path of a MODEL from the root, for a composed playbook, which lies elsewhere than where this was typed.
+pub fn existing(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|error| {
+        let mut wrong =
+            Error::io(path, &error).hint("give a model folder, a GGUF or an APR file that is there");
+        wrong.kind = Kind::Usage;
+        wrong
+    })
+}

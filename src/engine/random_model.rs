@@ -2,6 +2,7 @@
 
 use crate::models::{Ffn, Model, ModelConfig, NormKind, Position, RopeScaling, RowOrder, Weight, Window};
 use crate::quant;
+use crate::stats::SplitMix;
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 use std::collections::BTreeMap;
 
@@ -196,15 +197,15 @@ fn half_fields(dtype: DType) -> &'static [usize] {
     }
 }
 
-/// SplitMix64.
+/// Numbers and ids for random models: [`SplitMix`] by a seed.
 pub(crate) struct Random(pub u64);
 
 impl Random {
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        let mut random = SplitMix(self.0);
+        let bits = random.bits();
+        self.0 = random.0;
+        bits
     }
 
     /// In `[-1, 1)`.

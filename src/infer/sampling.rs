@@ -5,7 +5,7 @@
 
 use super::Sampling;
 use super::distribution::best_first;
-use crate::stats::argmax;
+use crate::stats::{SplitMix, argmax};
 use crate::{Error, Kind, Result};
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub(super) struct Sampler {
     sampling: Sampling,
     seen: BTreeSet<u32>,
-    random: SplitMix64,
+    random: SplitMix,
 }
 
 impl Sampler {
@@ -32,7 +32,7 @@ impl Sampler {
         Ok(Sampler {
             sampling: sampling.clone(),
             seen: prompt.iter().copied().collect(),
-            random: SplitMix64(seed),
+            random: SplitMix(seed),
         })
     }
 
@@ -106,23 +106,6 @@ fn exp(x: f64) -> f64 {
     sum * f64::from_bits(((n as i64 + 1023) as u64) << 52)
 }
 
-/// One 64-bit state, stepped by the golden ratio and mixed.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in `[0, 1)`, 53 bits.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,8 +123,8 @@ mod tests {
 
     #[test]
     fn generator_matches_its_published_sequence() {
-        let mut random = SplitMix64(1234567);
-        assert_eq!([random.next(), random.next()], [6457827717110365317, 3203168211198807973]);
+        let mut random = SplitMix(1234567);
+        assert_eq!([random.bits(), random.bits()], [6457827717110365317, 3203168211198807973]);
     }
 
     #[test]
