@@ -5,15 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn tiny(slug: &str) -> PathBuf {
+pub fn tiny(slug: &str) -> PathBuf {
     repository().join("oracle/models").join(slug)
 }
 
-fn runner(arguments: &[&str]) -> Output {
+pub fn runner(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_apr-qa-runner"))
         .args(arguments)
         .env_remove("GITHUB_ACTIONS")
@@ -23,20 +23,20 @@ fn runner(arguments: &[&str]) -> Output {
         .expect("the binary was built with the tests")
 }
 
-fn shown(path: &Path) -> &str {
+pub fn shown(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().expect("the runner was not killed")
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Runs, requires exit code 0, and parses stdout.
-fn json(arguments: &[&str]) -> Json {
+pub fn json(arguments: &[&str]) -> Json {
     let output = runner(arguments);
     assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
     serde_json::from_slice(&output.stdout).expect("stdout is one JSON value")
@@ -144,64 +144,6 @@ fn perplexity_counts_by_the_documented_rule() {
     let long = runner(&["perplexity", shown(&model), "--text-file", shown(&text), "--ctx", "0"]);
     assert_ne!(code(&long), 0, "the text is longer than the context");
     assert!(stderr(&long).contains("token"), "{}", stderr(&long));
-}
-
-#[test]
-fn a_blessed_file_calibrates_limits_that_it_passes() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (source, text) = (tiny("tiny-llama"), repository().join("oracle/text/tiny.txt"));
-    let (blessed, limits) = (folder.path().join("blessed.gguf"), folder.path().join("limits.yaml"));
-    let made = runner(&["convert", shown(&source), shown(&blessed), "--quantize", "q8_0"]);
-    assert_eq!(code(&made), 0, "{}", stderr(&made));
-    let arguments = ["--text-file", shown(&text), "--date", "2026-01-31", "--no-progress"];
-    let made = runner(
-        &[&["calibrate", shown(&source), shown(&blessed), "-o", shown(&limits)], &arguments[..]].concat(),
-    );
-    assert_eq!(code(&made), 0, "{}", stderr(&made));
-    let written = fs::read_to_string(&limits).expect("written");
-    assert!(written.contains("on 2026-01-31") && written.contains("max_kl: "), "{written}");
-    let run = runner(&[
-        "run",
-        shown(&limits),
-        "--report-dir",
-        shown(&folder.path().join("reports")),
-        "--no-progress",
-    ]);
-    assert_eq!(code(&run), 0, "{written}\n{}", String::from_utf8_lossy(&run.stdout));
-    // A coarser file costs more than the blessed one.
-    let coarse = folder.path().join("coarse.gguf");
-    let made = runner(&["convert", shown(&source), shown(&coarse), "--quantize", "q4_0"]);
-    assert_eq!(code(&made), 0, "{}", stderr(&made));
-    fs::write(&limits, written.replace("blessed.gguf", "coarse.gguf")).expect("writable");
-    let run = runner(&[
-        "run",
-        shown(&limits),
-        "--report-dir",
-        shown(&folder.path().join("reports")),
-        "--no-progress",
-    ]);
-    assert_eq!(code(&run), 1, "{}", String::from_utf8_lossy(&run.stdout));
-}
-
-#[test]
-fn divergence_from_another_model_has_llama_perplexitys_figures() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (source, text) = (tiny("tiny-llama"), repository().join("oracle/text/tiny.txt"));
-    let made = folder.path().join("q4.gguf");
-    assert_eq!(code(&runner(&["convert", shown(&source), shown(&made), "--quantize", "q4_0"])), 0);
-    let with = ["--text-file", shown(&text), "--ctx", "64", "--chunks", "8", "--json"];
-    let found = json(&[&["perplexity", shown(&made), "--against", shown(&source)], &with[..]].concat());
-    assert_eq!((found["chunks"].as_u64(), found["tokens_scored"].as_u64()), (Some(8), Some(8 * 31)));
-    let value = |name: &str| found[name]["value"].as_f64().expect("a number");
-    assert!(value("kl") > 1e-4 && value("kl") < 1.0, "{found}");
-    assert!((value("perplexity_ratio") - value("perplexity") / value("perplexity_reference")).abs() < 1e-9);
-    let itself = json(&[&["perplexity", shown(&source), "--against", shown(&source)], &with[..]].concat());
-    assert_eq!(
-        (itself["kl"]["value"].as_f64(), itself["same_top"]["value"].as_f64()),
-        (Some(0.0), Some(1.0))
-    );
-    let text = runner(&["perplexity", shown(&made), "--text-file", shown(&text), "--chunks", "8"]);
-    assert_eq!(code(&text), 2, "--chunks is of --against");
 }
 
 #[test]

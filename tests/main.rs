@@ -2,6 +2,7 @@
 
 mod attacks;
 mod cli;
+mod compare;
 mod corrupt;
 mod detect;
 mod gates;
