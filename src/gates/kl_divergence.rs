@@ -78,6 +78,10 @@ const PARAMS: &[Param] = &[
     },
 ];
 
+/// Spacing of the f32 numbers around 1 that logits are: a divergence below it is rounding, whatever its sign. A plain
+/// half-precision copy of a small model stays far below.
+const RESOLUTION: f64 = 1.0 / (1u64 << 24) as f64;
+
 /// Tokens that are kept exactly of a position.
 const TOP: usize = 256;
 
@@ -114,7 +118,7 @@ impl Gate for KlDivergence {
         let case = Judged {
             trial,
             resampling: Resampling { seed: trial.settings.number("seed")?.0 as u64, ..Resampling::default() },
-            floor: floor.iter().map(|test| test.kl).fold(0.0, f64::max),
+            floor: floor.iter().map(|test| test.kl).fold(RESOLUTION, f64::max),
             found: &found,
             twin: of_twin.as_deref(),
         };
@@ -284,7 +288,8 @@ impl Judged<'_> {
     fn hold_to(&self, twin: &Divergences, evidence: &mut Evidence) -> Answer<()> {
         let (factor, source) = self.trial.settings.number("kl_factor")?;
         let (value, interval, allowed) = self.over_twin(twin, factor, |p| p.kl);
-        let bound = Bound::at_most(allowed + self.floor, format!("{factor} x twin + floor, {source}"));
+        let limit = allowed.max(0.0) + self.floor;
+        let bound = Bound::at_most(limit, format!("{factor} x twin + floor, {source}"));
         self.push(evidence, "kl_mean", (value, interval), "nats", bound, Some(self.floor));
         // What is certain to be beyond the limit refutes; what is not, the divergence decides.
         let (margin, source) = self.trial.settings.number("flip_margin")?;
@@ -406,7 +411,7 @@ mod tests {
         let m = &judged.measurements[0];
         let interval = m.interval.as_ref().expect("an interval");
         assert_eq!((m.metric.as_str(), m.n), ("kl_mean", 48 * 7));
-        assert!(interval.low <= m.value && m.value <= interval.high && m.floor == Some(0.0), "{m:?}");
+        assert!(interval.low <= m.value && m.value <= interval.high && m.floor == Some(RESOLUTION), "{m:?}");
         assert!(interval.method.contains("48 chunks") && interval.method.contains("seed 1"), "{interval:?}");
         assert_eq!(judged.charts.len(), 2);
         assert!(!judged.departures.is_empty() && judged.departures.len() <= 10);
@@ -420,6 +425,14 @@ mod tests {
         assert!(judged.detail.contains("bit for bit"), "{}", judged.detail);
         let lossless = passes(bench(800).compare(&KlDivergence, &candidate(0.0), &source(0.0)));
         assert_eq!(lossless.measurements[0].value, 0.0);
+    }
+
+    #[test]
+    fn rounding_of_the_logits_themselves_is_no_divergence() {
+        let judged = passes(bench(800).compare(&KlDivergence, &candidate(1e-4), &source(0.0)));
+        let value = judged.measurements[0].value;
+        assert!(value > 0.0 && value < RESOLUTION, "{value}");
+        fails(bench(800).compare(&KlDivergence, &candidate(0.01), &source(0.0)), "kl_mean");
     }
 
     #[test]

@@ -278,6 +278,16 @@ fn agrees((ours, peer): &Pair, text: &str) -> std::result::Result<(), TestCaseEr
     Ok(())
 }
 
+/// A listed blank behind others: the crate must be told that lists hold no blanks beyond ASCII.
+#[test]
+fn blanks_beyond_ascii_are_cut_alike() {
+    for pair in MADE_UP.iter() {
+        for text in ["  \u{3000}", "\u{3000}\u{3000}", "a \u{3000}b", "世 \u{2003}界\u{1680} \u{3000}。"] {
+            agrees(pair, text).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -233,14 +233,22 @@ impl Step {
     }
 }
 
-/// Character classes as llama.cpp has them. Categories are those of Unicode 15.1: a script that is younger is
-/// neither letter nor number. And in an expression without categories a blank beyond ASCII is a blank alone,
-/// though it lies in a range that the expression lists (U+3000 among East Asian characters).
-fn with_tables_of_llama_cpp(pattern: &str) -> String {
-    if !pattern.is_ascii() && !pattern.contains(r"\p{") {
-        return pattern.replace("]+", r"--\s]+");
+/// What follows the list of an expression whose listed blanks do not count.
+pub(super) const BUT_NO_BLANK: &str = r"&&[^\s]]+";
+
+/// The expression as llama.cpp matches it, in the words of every regular expression engine: in one without categories
+/// a blank beyond ASCII is no member of a list, though it lies in one of its ranges.
+pub(super) fn without_listed_blanks(pattern: &str) -> String {
+    if pattern.is_ascii() || pattern.contains(r"\p{") {
+        return pattern.to_owned();
     }
-    ["L", "N", "P"].iter().fold(pattern.to_owned(), |p, category| {
+    pattern.replace("]+", BUT_NO_BLANK)
+}
+
+/// Character classes as llama.cpp has them. Categories are those of Unicode 15.1: a script that is younger is
+/// neither letter nor number.
+fn with_tables_of_llama_cpp(pattern: &str) -> String {
+    ["L", "N", "P"].iter().fold(without_listed_blanks(pattern), |p, category| {
         p.replace(&format!(r"\p{{{category}}}"), &format!(r"[\p{{{category}}}&&\p{{Age=15.1}}]"))
     })
 }
@@ -306,6 +314,7 @@ mod tests {
     #[test]
     fn deepseek_cuts_lines_letters_marks_and_han() {
         assert_eq!(cut("deepseek-llm", "Hi 世界!\n x1"), ["Hi", " ", "世界", "!", "\n", " x", "1"]);
+        assert_eq!(cut("deepseek-llm", "  \u{3000}"), ["  \u{3000}"]);
         assert_eq!(cut("deepseek-coder", "世\u{3000}\u{3000}界"), ["世", "\u{3000}", "\u{3000}", "界"]);
         assert_eq!(cut("deepseek-coder", "Hi 世界!\n x12"), ["Hi", " ", "世界", "!", "\n", " x", "1", "2"]);
     }

@@ -1,7 +1,7 @@
 //! The pipeline of `tokenizer.json` (normalizer, pre-tokenizer, model options, decoder), recognised by its
 //! structure.
 
-use super::super::pre::{DIGIT, GPT2, PRE_TOKENIZERS, PreTokenizer};
+use super::super::pre::{BUT_NO_BLANK, DIGIT, GPT2, PRE_TOKENIZERS, PreTokenizer};
 use super::unsupported;
 use crate::error::Result;
 use crate::formats::HfFolder;
@@ -186,7 +186,7 @@ fn name(steps: &[String], ignore_merges: bool, folder: &HfFolder) -> Result<Stri
 
 /// One spelling for expressions that cut alike.
 fn canonical(regex: &str) -> String {
-    let mut regex = regex.replace('\r', r"\r").replace('\n', r"\n");
+    let mut regex = regex.replace('\r', r"\r").replace('\n', r"\n").replace(BUT_NO_BLANK, "]+");
     for (spelling, ours) in [
         ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"),
         (r"\p{N}{1}", r"\p{N}"),

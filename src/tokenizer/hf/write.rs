@@ -3,6 +3,7 @@
 //! Two things do not survive this container: SentencePiece scores come back as ranks (the order is kept), and
 //! a token's type comes back as special, added or ordinary (the unknown token and bytes by their names).
 
+use super::super::pre::without_listed_blanks;
 use super::super::{PreTokenizer, Token, TokenKind, TokenizerModel, TokenizerSpec};
 use super::{pipeline::PRE_KEY, scores, vocabulary};
 use crate::error::Result;
@@ -174,7 +175,7 @@ impl TokenizerSpec {
 }
 
 fn pre_tokenizer(pre: &PreTokenizer) -> Json {
-    let split = |regex: &&str| json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false });
+    let split = |regex: &&str| json!({ "type": "Split", "pattern": { "Regex": without_listed_blanks(regex) }, "behavior": "Isolated", "invert": false });
     let byte_level =
         json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     json!({ "type": "Sequence", "pretokenizers": pre.regexes.iter().map(split).chain([byte_level]).collect::<Vec<_>>() })
