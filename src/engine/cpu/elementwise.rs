@@ -55,7 +55,7 @@ impl Kernel for SiluMul<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        activate_and_multiply(self.gate, self.up, silu::<L>);
+        activate_and_multiply::<L, SiluOf>(self.gate, self.up);
     }
 }
 
@@ -70,20 +70,43 @@ impl Kernel for GeluMul<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        activate_and_multiply(self.gate, self.up, gelu::<L>);
+        activate_and_multiply::<L, GeluOf>(self.gate, self.up);
+    }
+}
+
+/// A function of 16 lanes. A trait and no function pointer: the call through `Fn` is compiled without the instruction
+/// set of the kernel around it, and each of its instructions becomes a call.
+trait OfLanes {
+    fn of<L: Lanes>(x: L) -> L;
+}
+
+struct SiluOf;
+struct GeluOf;
+
+impl OfLanes for SiluOf {
+    #[inline(always)]
+    fn of<L: Lanes>(x: L) -> L {
+        silu(x)
+    }
+}
+
+impl OfLanes for GeluOf {
+    #[inline(always)]
+    fn of<L: Lanes>(x: L) -> L {
+        gelu(x)
     }
 }
 
 /// `gate = activation(gate) * up`, 16 elements at a time, the last ones padded.
 #[inline(always)]
-fn activate_and_multiply<L: Lanes>(gate: &mut [f32], up: &[f32], activation: impl Fn(L) -> L) {
+fn activate_and_multiply<L: Lanes, A: OfLanes>(gate: &mut [f32], up: &[f32]) {
     let (gates, gate_rest) = gate.as_chunks_mut();
     let (ups, up_rest) = up.as_chunks();
     for (gate, up) in gates.iter_mut().zip(ups) {
-        activation(L::load(gate)).mul(L::load(up)).store(gate);
+        A::of(L::load(gate)).mul(L::load(up)).store(gate);
     }
     let (mut last, up) = (padded(gate_rest), padded(up_rest));
-    activation(L::load(&last)).mul(L::load(&up)).store(&mut last);
+    A::of(L::load(&last)).mul(L::load(&up)).store(&mut last);
     gate_rest.copy_from_slice(&last[..gate_rest.len()]);
 }
 
