@@ -24,7 +24,7 @@ fn a_comparison_names_the_broken_tensor_and_can_be_repeated() {
         shown(&broken),
         "--json",
     ]);
-    let target = planted["targets"][0].as_str().expect("a tensor").to_owned();
+    let target = planted["planted"]["targets"][0].as_str().expect("a tensor").to_owned();
     let reports = at("reports");
     let shared = ["--report-dir", shown(&reports), "--no-progress", "--gate", "tensor-fidelity"];
     let arguments = ["compare", shown(&source), shown(&sound), "--json", "--write-playbook", shown(&kept)];

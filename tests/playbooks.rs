@@ -3,7 +3,6 @@
 //! playbooks of the project obey it.
 
 use apr_qa_runner::playbook::{self, AgainstRule, Catalog, GateInfo, Param, ParamDefault};
-use apr_qa_runner::{engine, gates};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,23 +28,6 @@ impl Catalog for TwoGates {
 
     fn backend_names(&self) -> Vec<&'static str> {
         vec!["reference", "cpu"]
-    }
-}
-
-/// The program's own gates and backends.
-struct Real;
-
-impl Catalog for Real {
-    fn gate(&self, id: &str) -> Option<GateInfo> {
-        gates::find(id).map(|gate| gate.info())
-    }
-
-    fn gate_ids(&self) -> Vec<&'static str> {
-        gates::GATES.iter().map(|gate| gate.info().id).collect()
-    }
-
-    fn backend_names(&self) -> Vec<&'static str> {
-        engine::backend_names()
     }
 }
 
@@ -115,7 +97,7 @@ fn the_projects_playbooks_are_valid() {
         let read = |p: &Path| fs::read_to_string(p).map_err(|e| apr_qa_runner::Error::io(p, &e));
         let planned = playbook::parse(&shown, &text).and_then(|mut playbook| {
             playbook.read_prompts(&mut |p| read(p))?;
-            playbook::plan(&playbook, &Real)
+            playbook::plan(&playbook, &apr_qa_runner::runner::Catalog)
         });
         match planned {
             Ok(cases) => assert!(!cases.is_empty(), "{shown}"),
