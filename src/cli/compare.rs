@@ -2,11 +2,11 @@
 
 use super::model::existing;
 use super::report_args::ReportArgs;
-use super::run::{Color, colored, in_github, progress, tell_github};
+use super::run::{Conduct, print_summary, tell_github};
 use crate::gates::BATTERY;
-use crate::playbook::{Asked, Comparison, Filter};
+use crate::playbook::{Asked, Comparison, Filter, fitting};
 use crate::record::RunRecord;
-use crate::report::{comparison, github};
+use crate::report::comparison;
 use crate::runner::{self, Interrupt, Options, Outcome, write_atomically};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -34,18 +34,8 @@ pub struct Args {
     write_playbook: Option<PathBuf>,
     #[command(flatten)]
     reports: ReportArgs,
-    /// Worker threads; default: the machine's. No result depends on it.
-    #[arg(long, value_name = "N", env = "APR_QA_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
-    /// Report without judging: exit 0 whatever the gates say.
-    #[arg(long)]
-    exit_zero: bool,
-    /// Show no progress on stderr.
-    #[arg(long)]
-    no_progress: bool,
-    /// When to color the summary.
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    color: Color,
+    #[command(flatten)]
+    conduct: Conduct,
     /// Print one JSON object: verdict, candidates, failures.
     #[arg(long)]
     json: bool,
@@ -68,15 +58,15 @@ pub fn execute(args: &Args) -> Result<u8> {
         filter: Filter { gates: args.gate.clone(), ..Filter::default() },
         destinations: runner::Destinations { folder: Some(folder), ..destinations },
         render: args.reports.render(),
-        threads: args.threads.map(usize::from),
+        threads: args.conduct.threads(),
         fail_fast: false,
-        progress: progress(args.no_progress),
+        progress: args.conduct.progress(),
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
     let Outcome { record, folder } = runner::run(&options, &Interrupt::listen())?;
     show(args, &comparison, &record, &folder)?;
     tell_github(&record, &folder)?;
-    Ok(if args.exit_zero && record.interrupted.is_none() { 0 } else { record.exit_code })
+    Ok(args.conduct.exit_code(&record))
 }
 
 fn show(args: &Args, asked: &Comparison, record: &RunRecord, folder: &Path) -> Result<()> {
@@ -95,9 +85,7 @@ fn show(args: &Args, asked: &Comparison, record: &RunRecord, folder: &Path) -> R
     if args.json {
         return super::print_json(&summary);
     }
-    let text = summary.screen(record, colored(args.color));
-    super::print_text(&if in_github() { github::without_commands(&text) } else { text })?;
-    super::print_text(&format!("reports: {}\n", folder.display()))
+    print_summary(&summary.screen(record, args.conduct.colored()), folder)
 }
 
 fn comparison_of(args: &Args) -> Result<Comparison> {
@@ -154,11 +142,8 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
 
 /// A kept playbook is called like its file.
 fn playbook_name(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
-    let fit = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
-    let name: String = stem.chars().map(fit).take(64).collect();
-    let name = name.trim_start_matches('-').to_owned();
-    if name.is_empty() { "compare".into() } else { name }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    fitting(&stem).unwrap_or_else(|| "compare".into())
 }
 
 /// Bytes of a file, or of the files of a folder. One that cannot be read counts nothing here; its gates say why.

@@ -22,12 +22,22 @@ pub struct RunArgs {
     filter: CaseFilter,
     #[command(flatten)]
     reports: ReportArgs,
-    /// Worker threads; default: the playbook's, else the machine's. No result depends on it.
-    #[arg(long, value_name = "N", env = "APR_QA_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    conduct: Conduct,
     /// Stop at the first case that does not pass.
     #[arg(long)]
     fail_fast: bool,
+    /// Print the run record as JSON instead of the summary.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a command that runs cases goes about it.
+#[derive(clap::Args)]
+pub struct Conduct {
+    /// Worker threads; default: the playbook's, else the machine's. No result depends on it.
+    #[arg(long, value_name = "N", env = "APR_QA_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Report without judging: exit 0 whatever the cases say.
     #[arg(long)]
     exit_zero: bool,
@@ -37,9 +47,28 @@ pub struct RunArgs {
     /// When to color the summary.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: Color,
-    /// Print the run record as JSON instead of the summary.
-    #[arg(long)]
-    json: bool,
+}
+
+impl Conduct {
+    /// The threads asked for.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
+    /// How progress is shown.
+    pub fn progress(&self) -> Style {
+        progress(self.no_progress)
+    }
+
+    /// Whether the summary is colored.
+    pub fn colored(&self) -> bool {
+        colored(self.color)
+    }
+
+    /// The exit code: the record's, or 0 where nothing is to be judged.
+    pub fn exit_code(&self, record: &RunRecord) -> u8 {
+        if self.exit_zero && record.interrupted.is_none() { 0 } else { record.exit_code }
+    }
 }
 
 /// Which cases, by name; every flag may be given several times.
@@ -102,22 +131,27 @@ pub fn run(args: RunArgs) -> Result<u8> {
         filter: args.filter.filter(),
         destinations: args.reports.destinations(),
         render: args.reports.render(),
-        threads: args.threads.map(usize::from),
+        threads: args.conduct.threads(),
         fail_fast: args.fail_fast,
-        progress: progress(args.no_progress),
+        progress: args.conduct.progress(),
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
     let Outcome { record, folder } = runner::run(&options, &Interrupt::listen())?;
     if args.json {
         super::print_json(&record)?;
     } else {
-        let text = terminal::summary(&record, colored(args.color));
-        // In a CI log model text stands between stop-commands, so that it is never taken for a command.
-        super::print_text(&if in_github() { github::without_commands(&text) } else { text })?;
-        super::print_text(&format!("reports: {}\n", folder.display()))?;
+        print_summary(&terminal::summary(&record, args.conduct.colored()), &folder)?;
     }
     tell_github(&record, &folder)?;
-    Ok(if args.exit_zero && record.interrupted.is_none() { 0 } else { record.exit_code })
+    Ok(args.conduct.exit_code(&record))
+}
+
+/// Prints a summary, and where the reports lie.
+pub fn print_summary(text: &str, folder: &Path) -> Result<()> {
+    // In a CI log model text stands between stop-commands, so that it is never taken for a command.
+    let safe = in_github().then(|| github::without_commands(text));
+    super::print_text(safe.as_deref().unwrap_or(text))?;
+    super::print_text(&format!("reports: {}\n", folder.display()))
 }
 
 /// How progress is shown on stderr.
@@ -132,7 +166,7 @@ pub fn progress(none: bool) -> Style {
 }
 
 /// `--color`, then NO_COLOR, CLICOLOR_FORCE, TERM=dumb, then whether stdout is a terminal.
-pub fn colored(when: Color) -> bool {
+fn colored(when: Color) -> bool {
     let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
     match when {
         Color::Always => true,
@@ -143,8 +177,7 @@ pub fn colored(when: Color) -> bool {
     }
 }
 
-/// Whether a GitHub workflow runs this.
-pub fn in_github() -> bool {
+fn in_github() -> bool {
     env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true")
 }
 

@@ -219,7 +219,7 @@ struct Loss {
 }
 
 /// The largest finite F16.
-const F16_MAX: f32 = 65504.0;
+pub(super) const F16_MAX: f32 = 65504.0;
 
 impl Loss {
     fn new(step: &Step, parts: &[Weight], allow_lossy: bool) -> Loss {

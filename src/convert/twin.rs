@@ -1,6 +1,7 @@
 //! The twin of a conversion: its reference, correctly encoded in the same types. What a candidate loses beyond its twin
 //! is not the price of its encoding.
 
+use super::encode::F16_MAX;
 use super::threads::on_threads;
 use crate::formats::Checkpoint;
 use crate::models::{self, CanonicalTensor, Model, RowOrder, Weight, bind_sound};
@@ -67,9 +68,6 @@ fn encoded(weight: &Weight, dtype: DType) -> Result<Weight> {
     let bytes = Bytes::from_vec(quant::from_f32(dtype, &shape, &values)?);
     Ok(Weight { tensor: Tensor { dtype, shape, bytes }, rows: RowOrder::Canonical })
 }
-
-/// The largest finite F16.
-const F16_MAX: f32 = 65504.0;
 
 #[cfg(test)]
 mod tests {

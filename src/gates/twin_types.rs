@@ -4,7 +4,7 @@ use super::Trial;
 use super::trial::usage;
 use crate::quant;
 use crate::subject::{Answer, TensorFacts};
-use crate::tensor::{DType, Shape};
+use crate::tensor::DType;
 use std::collections::BTreeMap;
 
 /// The encodings of a twin.
@@ -32,7 +32,7 @@ impl TwinTypes {
         for (_, tensor) in pairs {
             let dtype = coarsest.filter(|_| tensor.shape.ndim() > 1).unwrap_or(tensor.dtype);
             let whole = tensor.shape.ndim() < 2 || tensor.shape.row_len().is_multiple_of(dtype.block_len());
-            let side = if whole && encodes(dtype) { &mut types.made } else { &mut types.unmade };
+            let side = if whole && quant::encodes(dtype) { &mut types.made } else { &mut types.unmade };
             side.insert(tensor.name.clone(), dtype);
         }
         Ok(types)
@@ -49,12 +49,6 @@ pub fn pairs<'a>(theirs: &'a [TensorFacts], ours: &'a [TensorFacts]) -> Pairs<'a
     ours.iter().filter_map(partner).filter(|(a, b)| a.shape == b.shape).collect()
 }
 
-/// Whether our quantiser makes this encoding.
-fn encodes(dtype: DType) -> bool {
-    let n = dtype.block_len();
-    quant::from_f32(dtype, &Shape::from([1, n]), &vec![0.0; n]).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,8 +56,8 @@ mod tests {
     #[test]
     fn what_is_only_read_has_no_twin() {
         for dtype in [DType::F32, DType::BF16, DType::Q8_0, DType::Q4_K, DType::Q2_K, DType::AprQ8] {
-            assert!(encodes(dtype), "{dtype}");
+            assert!(quant::encodes(dtype), "{dtype}");
         }
-        assert!(!encodes(DType::IQ4_NL) && !encodes(DType::IQ1_S));
+        assert!(!quant::encodes(DType::IQ4_NL) && !quant::encodes(DType::IQ1_S));
     }
 }

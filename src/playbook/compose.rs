@@ -96,17 +96,18 @@ pub const REFERENCE: &str = "reference";
 /// The artifact name that always means the model's source.
 const SOURCE: &str = "source";
 
-/// A file's name without its ending, in the letters that a playbook's names may have.
+/// What a file or folder is called, without its ending.
 fn name_of(path: &Path) -> String {
-    let stem = match path.is_dir() {
-        true => path.file_name(),
-        false => path.file_stem(),
-    };
-    let stem = stem.unwrap_or_default().to_string_lossy().to_lowercase();
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    fitting(&stem.unwrap_or_default().to_string_lossy()).unwrap_or_else(|| "candidate".into())
+}
+
+/// `words` in the letters and the length that a playbook's names may have; `None` where nothing is left.
+pub fn fitting(words: &str) -> Option<String> {
     let fit = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
-    let name: String = stem.chars().map(fit).collect();
+    let name: String = words.to_lowercase().chars().map(fit).collect();
     let name: String = name.trim_matches('-').chars().take(60).collect();
-    if name.is_empty() { "candidate".into() } else { name }
+    (!name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]

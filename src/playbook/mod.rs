@@ -28,7 +28,7 @@ mod source;
 mod suggest;
 mod tree;
 
-pub use compose::{Asked, Comparison, REFERENCE};
+pub use compose::{Asked, Comparison, REFERENCE, fitting};
 pub use detection::{CLEAN, DETECTION, Probe};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use estimate::Estimate;

@@ -190,6 +190,12 @@ pub fn row_to_f32(tensor: &Tensor, row: usize, out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
+/// Whether this program writes `dtype`, and does not only read it.
+pub fn encodes(dtype: DType) -> bool {
+    let n = dtype.block_len().max(1);
+    from_f32(dtype, &Shape::from([1, n]), &vec![0.0; n]).is_ok()
+}
+
 /// The bytes of `values` (row-major, of `shape`) in `dtype`. Rows do not influence each other, except in
 /// `AprQ8`, which has one scale for the whole tensor.
 ///

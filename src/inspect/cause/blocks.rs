@@ -1,6 +1,6 @@
 //! A few blocks that are wrong among many that are right: a flipped bit or sign of a scale, blocks of zeros.
 
-use super::{Cause, Test};
+use super::{Cause, Test, central_moments};
 
 /// The smallest run of values that shares a scale in any encoding.
 const GROUP: usize = 16;
@@ -111,16 +111,7 @@ fn damage(a: &[f32], b: &[f32]) -> Damage {
     if b.iter().all(|v| *v == 0.0) {
         return Damage::Zeroed;
     }
-    let n = a.len() as f64;
-    let mean = |v: &[f32]| v.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
-    let (of_a, of_b) = (mean(a), mean(b));
-    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
-    for (x, y) in a.iter().zip(b) {
-        let (x, y) = (f64::from(*x) - of_a, f64::from(*y) - of_b);
-        xx += x * x;
-        xy += x * y;
-        yy += y * y;
-    }
+    let (xx, xy, yy) = central_moments(a, b);
     // Seven tenths of what was found must lie on the line: 2-bit rounding leaves more.
     if xx == 0.0 || yy == 0.0 || xy * xy < 0.7 * xx * yy {
         return Damage::Other;

@@ -1,7 +1,7 @@
 //! Bytes in the wrong place or read as something else: nibbles in another order, blocks moved, another encoding's
 //! bytes.
 
-use super::{Cause, Test};
+use super::{Cause, Test, central_moments};
 use crate::quant;
 use crate::tensor::DType;
 
@@ -52,15 +52,7 @@ fn likeness(explanation: &[f32], found: &[f32]) -> f64 {
     const SUB: usize = 32;
     let (mut on_line, mut all) = (0.0f64, 0.0f64);
     for (a, b) in explanation.chunks_exact(SUB).zip(found.chunks_exact(SUB)) {
-        let mean = |v: &[f32]| v.iter().map(|x| f64::from(*x)).sum::<f64>() / SUB as f64;
-        let (of_a, of_b) = (mean(a), mean(b));
-        let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
-        for (x, y) in a.iter().zip(b) {
-            let (x, y) = (f64::from(*x) - of_a, f64::from(*y) - of_b);
-            xx += x * x;
-            xy += x * y;
-            yy += y * y;
-        }
+        let (xx, xy, yy) = central_moments(a, b);
         if xx > 0.0 && xy > 0.0 {
             on_line += xy * xy / xx;
         }

@@ -156,5 +156,17 @@ fn share(left: f64, before: f64) -> f64 {
     if before.is_finite() { (1.0 - left / before).clamp(0.0, 1.0) } else { 1.0 }
 }
 
+/// Sums of squares and of products around the means of two pieces of one length: `(xx, xy, yy)`.
+fn central_moments(a: &[f32], b: &[f32]) -> (f64, f64, f64) {
+    let mean = |v: &[f32]| v.iter().map(|x| f64::from(*x)).sum::<f64>() / v.len() as f64;
+    let (of_a, of_b) = (mean(a), mean(b));
+    let mut sums = (0.0, 0.0, 0.0);
+    for (x, y) in a.iter().zip(b) {
+        let (x, y) = (f64::from(*x) - of_a, f64::from(*y) - of_b);
+        sums = (sums.0 + x * x, sums.1 + x * y, sums.2 + y * y);
+    }
+    sums
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,13 @@ mod tokens;
 
 use super::loaded::Opened;
 use crate::contract::Contract;
-use crate::formats::{Checkpoint, Container};
 use crate::infer::LoadedModel;
 use crate::infer::lockstep::{self, MARGIN_DB, TapError, Walk, Walkers};
 use crate::inspect::cause::Cause;
 use crate::inspect::cause::symptoms::{Symptom, symptom};
 use crate::quant;
 use crate::record::{Chart, Finding};
-use crate::tensor::{DType, Shape};
+use crate::tensor::DType;
 use crate::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -76,7 +75,7 @@ pub fn localise(candidate: &Opened, reference: &Opened, request: &Request) -> Re
     let mut notes = Vec::new();
     let (twin, floors) = expectation(candidate, reference, &mut notes)?;
     in_time(request)?;
-    let shaped = shaped_by_importance(&*candidate.files().checkpoint()?);
+    let shaped = candidate.files().importance()?.is_some();
     let floor = |name: &str| floors.get(name).copied();
     let mut walk = lockstep::walk(
         &Walkers {
@@ -133,7 +132,7 @@ fn expectation(
     types.retain(|name, dtype| kept.get(name).is_some_and(|before| before != dtype));
     let mut floors = BTreeMap::new();
     let (can, cannot): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        types.into_iter().partition(|(_, dtype)| can_encode(*dtype));
+        types.into_iter().partition(|(_, dtype)| quant::encodes(*dtype));
     for (name, dtype) in cannot {
         // An encoding without a law is not judged by its own error.
         let law = Contract::builtin().encoding(dtype).and_then(|law| law.sqnr_floor_db);
@@ -158,23 +157,6 @@ fn expectation(
             }
             Ok((None, floors))
         }
-    }
-}
-
-/// Whether this program writes that encoding.
-fn can_encode(dtype: DType) -> bool {
-    let block = dtype.block_len().max(1);
-    quant::from_f32(dtype, &Shape::from([1, block]), &vec![0.0; block]).is_ok()
-}
-
-/// Whether the file says that an importance matrix shaped it.
-fn shaped_by_importance(checkpoint: &Checkpoint) -> bool {
-    match &checkpoint.container {
-        Container::Gguf(header) => {
-            header.metadata.iter().any(|(key, _)| key.starts_with("quantize.imatrix."))
-        }
-        Container::Apr(header) => header.metadata.keys().any(|key| key.contains("imatrix")),
-        Container::Hf(_) => false,
     }
 }
 
