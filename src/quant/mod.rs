@@ -51,6 +51,7 @@ mod rows;
 mod scale_search;
 mod signed_blocks;
 mod signed_search;
+pub mod tiled;
 mod tq1_0;
 mod tq2_0;
 mod weighted_blocks;

@@ -1,0 +1,403 @@
+//! Row tiles: sixteen rows of a block-quantised matrix with equal fields side by side, byte for byte the same blocks.
+//!
+//! A tile is 16 consecutive rows of a tensor `[rows, row_len]`; the last one is padded with rows of zero bytes. It
+//! holds plane after plane, each one field of every block: `[block column][len / unit][16 rows][unit bytes]`. Quants
+//! have units of 4 bytes, so that 64 bytes hold four neighbors of each of 16 rows. Nothing is computed: a tile
+//! is a permutation of its rows' bytes (for the fifth bits of Q5_0 and Q5_1, of their bits).
+
+use crate::tensor::{DType, Shape, Tensor};
+use crate::{Error, Kind, Result};
+use std::num::NonZeroUsize;
+use std::thread;
+
+/// Rows in a tile.
+pub const ROWS: usize = 16;
+
+/// Whether tensors of `dtype` can stand in tiles.
+pub fn is_tiled(dtype: DType) -> bool {
+    !fields(dtype).is_empty()
+}
+
+/// The bytes of a tensor's tiles: those of its blocks with the rows filled up to a multiple of [`ROWS`]. `None` for
+/// an encoding without tiles, where there are not two dimensions, where a row is no whole number of blocks, and where
+/// the size overflows.
+pub fn tiled_len(dtype: DType, shape: &Shape) -> Option<usize> {
+    let &[rows, row_len] = shape.0.as_slice() else { return None };
+    if !is_tiled(dtype) {
+        return None;
+    }
+    dtype.nbytes(&[rows.checked_next_multiple_of(ROWS)?, row_len].into())
+}
+
+/// The tiles of a whole tensor, made by `threads` threads.
+///
+/// # Errors
+/// [`Kind::Unsupported`] where the tensor cannot be tiled; [`Kind::Malformed`] where bytes and shape disagree.
+pub fn pack(tensor: &Tensor, threads: NonZeroUsize) -> Result<Vec<u8>> {
+    let size = checked_len(tensor.dtype, &tensor.shape)?;
+    super::check_size(tensor)?;
+    // The rows that are really there bound the size but for fifteen of them.
+    let mut out = vec![0; size];
+    let tile = size / tensor.shape.rows().div_ceil(ROWS).max(1);
+    if tile == 0 {
+        return Ok(out);
+    }
+    shared(threads, tile, &tensor.bytes, &mut out, |rows, out| {
+        let mut rows = rows.chunks_exact(tile / ROWS);
+        pack_tile(tensor.dtype, std::array::from_fn(|_| rows.next()), out);
+    });
+    Ok(out)
+}
+
+/// The plain blocks of a tensor from its tiles, by `threads` threads. The padding is left out, whatever it holds.
+///
+/// # Errors
+/// [`Kind::Unsupported`] where such a tensor cannot be tiled; [`Kind::Malformed`] where `tiles` has another length than
+/// [`tiled_len`].
+pub fn unpack(dtype: DType, shape: &Shape, tiles: &[u8], threads: NonZeroUsize) -> Result<Vec<u8>> {
+    let size = checked_len(dtype, shape)?;
+    if tiles.len() != size {
+        let what = format!("{} bytes of tiles found, {size} needed", tiles.len());
+        return Err(Error::new(Kind::Malformed, format!("{dtype} tensor of shape {shape}"), what));
+    }
+    let tile = size / shape.rows().div_ceil(ROWS).max(1);
+    if tile == 0 {
+        return Ok(Vec::new());
+    }
+    let mut out = vec![0; tile / ROWS * shape.rows()];
+    shared(threads, tile, tiles, &mut out, |tile, rows| {
+        for (r, row) in rows.chunks_exact_mut(tile.len() / ROWS).enumerate() {
+            unpack_row(dtype, tile, r, row);
+        }
+    });
+    Ok(out)
+}
+
+/// One tile from the blocks of its rows, `out.len() / ROWS` bytes each; an absent row is one of zero bytes.
+///
+/// # Panics
+/// Where a row has another length, or that length is no whole number of blocks.
+pub fn pack_tile(dtype: DType, rows: [Option<&[u8]>; ROWS], out: &mut [u8]) {
+    let columns = columns(dtype, out.len());
+    let row_bytes = out.len() / ROWS;
+    assert!(rows.iter().flatten().all(|row| row.len() == row_bytes), "rows of {row_bytes} bytes");
+    if rows.iter().any(Option::is_none) {
+        out.fill(0);
+    }
+    let mut rest = out;
+    for field in fields(dtype) {
+        let (plane, behind) = rest.split_at_mut(columns * field.len * ROWS);
+        for (column, cell) in plane.chunks_exact_mut(field.len * ROWS).enumerate() {
+            let start = column * dtype.block_bytes() + field.offset;
+            for (r, row) in rows.iter().enumerate() {
+                let Some(row) = row else { continue };
+                let bytes = &row[start..start + field.len];
+                match field.unit {
+                    Unit::One => spread::<1>(bytes, r, cell),
+                    Unit::Two => spread::<2>(bytes, r, cell),
+                    Unit::Four => spread::<4>(bytes, r, cell),
+                    Unit::HighBits => cell.as_chunks_mut().0[r] = by_four(word(bytes)),
+                }
+            }
+        }
+        rest = behind;
+    }
+}
+
+/// The plain blocks of row `row` of a tile: `tile.len() / ROWS` bytes.
+///
+/// # Panics
+/// Where `out` has another length, that length is no whole number of blocks, or `row` is not below [`ROWS`].
+pub fn unpack_row(dtype: DType, tile: &[u8], row: usize, out: &mut [u8]) {
+    let columns = columns(dtype, tile.len());
+    assert!(row < ROWS && out.len() == tile.len() / ROWS, "one row of a tile");
+    let mut rest = tile;
+    for field in fields(dtype) {
+        let (plane, behind) = rest.split_at(columns * field.len * ROWS);
+        for (column, cell) in plane.chunks_exact(field.len * ROWS).enumerate() {
+            let start = column * dtype.block_bytes() + field.offset;
+            let bytes = &mut out[start..start + field.len];
+            match field.unit {
+                Unit::One => collect::<1>(cell, row, bytes),
+                Unit::Two => collect::<2>(cell, row, bytes),
+                Unit::Four => collect::<4>(cell, row, bytes),
+                Unit::HighBits => bytes.copy_from_slice(&in_order(cell.as_chunks().0[row])),
+            }
+        }
+        rest = behind;
+    }
+}
+
+/// A field of a block, and how many of its bytes stay together in a tile.
+struct Field {
+    /// In the GGML block.
+    offset: usize,
+    /// Bytes, a multiple of the unit.
+    len: usize,
+    unit: Unit,
+}
+
+enum Unit {
+    One,
+    Two,
+    Four,
+    /// The word with the fifth bits of 32 elements, as [`by_four`] has it.
+    HighBits,
+}
+
+const fn bytes(offset: usize, len: usize) -> Field {
+    Field { offset, len, unit: Unit::One }
+}
+
+const fn half(offset: usize) -> Field {
+    Field { offset, len: 2, unit: Unit::Two }
+}
+
+const fn quants(offset: usize, len: usize) -> Field {
+    Field { offset, len, unit: Unit::Four }
+}
+
+const fn high_bits(offset: usize) -> Field {
+    Field { offset, len: 4, unit: Unit::HighBits }
+}
+
+/// The planes of an encoding's tiles, in their order; none where it has no tiles.
+fn fields(dtype: DType) -> &'static [Field] {
+    use DType::*;
+    match dtype {
+        Q4_0 => const { &[quants(2, 16), half(0)] },
+        Q4_1 => const { &[quants(4, 16), half(0), half(2)] },
+        Q5_0 => const { &[quants(6, 16), high_bits(2), half(0)] },
+        Q5_1 => const { &[quants(8, 16), high_bits(4), half(0), half(2)] },
+        Q8_0 => const { &[quants(2, 32), half(0)] },
+        Q2_K => const { &[quants(16, 64), bytes(0, 16), half(80), half(82)] },
+        Q3_K => const { &[quants(32, 64), quants(0, 32), bytes(96, 12), half(108)] },
+        Q4_K => const { &[quants(16, 128), bytes(4, 12), half(0), half(2)] },
+        Q5_K => const { &[quants(48, 128), quants(16, 32), bytes(4, 12), half(0), half(2)] },
+        Q6_K => const { &[quants(0, 128), quants(128, 64), bytes(192, 16), half(208)] },
+        F32 | F16 | BF16 | F64 | I8 | I16 | I32 | I64 | U8 => &[],
+        IQ2_XXS | IQ2_XS | IQ3_XXS | IQ1_S | IQ4_NL | IQ3_S | IQ2_S | IQ4_XS | IQ1_M | TQ1_0 | TQ2_0
+        | MXFP4 => &[],
+        // Their blocks ignore rows.
+        AprQ4 | AprQ8 => &[],
+    }
+}
+
+/// The blocks in a row of a tile of `len` bytes.
+fn columns(dtype: DType, len: usize) -> usize {
+    let group = ROWS * dtype.block_bytes();
+    assert!(is_tiled(dtype) && len.is_multiple_of(group), "{len} bytes are no tile of {dtype}");
+    len / group
+}
+
+/// Copies the units of a field of row `row` to their places among those of 16 rows.
+#[inline(always)]
+fn spread<const UNIT: usize>(field: &[u8], row: usize, cell: &mut [u8]) {
+    let slots = cell.as_chunks_mut::<UNIT>().0.as_chunks_mut::<ROWS>().0;
+    for (slot, unit) in slots.iter_mut().zip(field.as_chunks::<UNIT>().0) {
+        slot[row] = *unit;
+    }
+}
+
+/// The inverse of [`spread`].
+#[inline(always)]
+fn collect<const UNIT: usize>(cell: &[u8], row: usize, field: &mut [u8]) {
+    let slots = cell.as_chunks::<UNIT>().0.as_chunks::<ROWS>().0;
+    for (unit, slot) in field.as_chunks_mut::<UNIT>().0.iter_mut().zip(slots) {
+        *unit = slot[row];
+    }
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
+}
+
+/// Bit `4 g + j` of the word becomes bit `g` of byte `j`: group `g` of four elements finds its high bits in bit `g`
+/// of every byte.
+fn by_four(word: u32) -> [u8; 4] {
+    std::array::from_fn(|j| {
+        let every_fourth = word >> j & 0x1111_1111;
+        let pairs = (every_fourth | every_fourth >> 3) & 0x0303_0303;
+        let fours = (pairs | pairs >> 6) & 0x000f_000f;
+        (fours | fours >> 12) as u8
+    })
+}
+
+/// The inverse of [`by_four`], as the block's bytes.
+fn in_order(bytes: [u8; 4]) -> [u8; 4] {
+    let mut word = 0;
+    for (j, byte) in bytes.iter().enumerate() {
+        let fours = (u32::from(*byte) | u32::from(*byte) << 12) & 0x000f_000f;
+        let pairs = (fours | fours << 6) & 0x0303_0303;
+        word |= ((pairs | pairs << 3) & 0x1111_1111) << j;
+    }
+    word.to_le_bytes()
+}
+
+/// The size of the tiles of such a tensor.
+fn checked_len(dtype: DType, shape: &Shape) -> Result<usize> {
+    tiled_len(dtype, shape).ok_or_else(|| {
+        Error::unsupported(format!("{dtype} tensor of shape {shape}"), "such a tensor has no row tiles")
+    })
+}
+
+/// Runs `work` on the pieces of `tile` bytes of `from` and `to` pairwise (the last ones may be shorter), consecutive
+/// ones on one thread.
+fn shared(
+    threads: NonZeroUsize,
+    tile: usize,
+    from: &[u8],
+    to: &mut [u8],
+    work: impl Fn(&[u8], &mut [u8]) + Sync,
+) {
+    let share = from.len().div_ceil(tile).div_ceil(threads.get()).max(1) * tile;
+    let run = |from: &[u8], to: &mut [u8]| {
+        from.chunks(tile).zip(to.chunks_mut(tile)).for_each(|(from, to)| work(from, to));
+    };
+    let mut shares = from.chunks(share).zip(to.chunks_mut(share));
+    let Some((first_from, first_to)) = shares.next() else { return };
+    thread::scope(|scope| {
+        for (from, to) in shares {
+            let run = &run;
+            scope.spawn(move || run(from, to));
+        }
+        run(first_from, first_to);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::SplitMix;
+    use crate::tensor::Bytes;
+    use DType::*;
+
+    const TILED: [DType; 10] = [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K];
+
+    fn threads(n: usize) -> NonZeroUsize {
+        NonZeroUsize::new(n).unwrap()
+    }
+
+    fn random(dtype: DType, rows: usize, columns: usize, seed: u64) -> Tensor {
+        let mut random = SplitMix(seed);
+        let bytes = (0..rows * columns * dtype.block_bytes()).map(|_| random.bits() as u8).collect();
+        let shape = [rows, columns * dtype.block_len()].into();
+        Tensor { dtype, shape, bytes: Bytes::from_vec(bytes) }
+    }
+
+    #[test]
+    fn tiles_unpack_to_the_bytes_they_were_packed_from() {
+        for dtype in TILED {
+            for (rows, columns) in [(1, 1), (15, 2), (16, 1), (17, 3), (48, 2), (61, 1)] {
+                let tensor = random(dtype, rows, columns, rows as u64);
+                let tiles = pack(&tensor, threads(1)).unwrap();
+                assert_eq!(tiles.len(), tiled_len(dtype, &tensor.shape).unwrap());
+                assert_eq!(pack(&tensor, threads(3)).unwrap(), tiles, "{dtype}, {rows} rows");
+                for n in [1, 2, 7] {
+                    let plain = unpack(dtype, &tensor.shape, &tiles, threads(n)).unwrap();
+                    assert!(plain == *tensor.bytes, "{dtype}, {rows} rows, {n} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_tile_is_one_byte_of_a_row_and_padding_is_zero() {
+        for dtype in TILED {
+            let mut covered = vec![0; dtype.block_bytes()];
+            for field in fields(dtype) {
+                covered[field.offset..field.offset + field.len].iter_mut().for_each(|n| *n += 1);
+            }
+            assert!(covered.iter().all(|n| *n == 1), "{dtype} {covered:?}");
+            // One set bit goes to one bit, and no two to the same.
+            let (columns, size) = (2, 2 * dtype.block_bytes());
+            let mut seen = vec![0u8; ROWS * size];
+            for row in 0..ROWS {
+                for bit in 0..size * 8 {
+                    let mut bytes = vec![0; size];
+                    bytes[bit / 8] = 1 << (bit % 8);
+                    let mut rows = [None; ROWS];
+                    rows[row] = Some(bytes.as_slice());
+                    let mut tile = vec![0xff; ROWS * columns * dtype.block_bytes()];
+                    pack_tile(dtype, rows, &mut tile);
+                    assert_eq!(tile.iter().map(|b| b.count_ones()).sum::<u32>(), 1, "{dtype}");
+                    for (seen, b) in seen.iter_mut().zip(&tile) {
+                        assert_eq!(*seen & b, 0, "{dtype}");
+                        *seen |= b;
+                    }
+                }
+            }
+            assert!(seen.iter().all(|b| *b == 0xff), "{dtype}");
+        }
+    }
+
+    #[test]
+    fn known_bytes_stand_where_the_layout_says() {
+        // Row, byte of the row (two blocks a row), byte of the tile.
+        for (dtype, known) in [
+            // Quants: 2 columns of 4 units of 64 bytes; scales behind them at 512.
+            (Q4_0, &[(0, 2, 0), (1, 3, 5), (15, 6, 124), (2, 20, 264), (3, 1, 519), (4, 18, 552)][..]),
+            // Quants 512 bytes, high bits 2 x 64, scales from 640.
+            (Q5_0, &[(0, 6, 0), (5, 6 + 22 + 15, 256 + 192 + 23), (0, 0, 640), (7, 23, 640 + 32 + 15)]),
+            // Quants 2 x 2048, scales 2 x 192 from 4096, d from 4480, dmin from 4544.
+            (
+                Q4_K,
+                &[(0, 16, 0), (9, 144 + 143, 4095 - 24), (2, 4 + 11, 4096 + 178), (1, 1, 4483), (0, 2, 4544)],
+            ),
+            // Low bits 2 x 2048, high bits 2 x 1024 from 4096, scales 2 x 256 from 6144, d from 6656.
+            (Q6_K, &[(3, 7, 79), (0, 128, 4096), (4, 192, 6148), (4, 210 + 193, 6420), (15, 209, 6687)]),
+        ] {
+            let tensor = random(dtype, ROWS, 2, 9);
+            let tiles = pack(&tensor, threads(1)).unwrap();
+            for (row, from, to) in known {
+                let byte = tensor.bytes[row * 2 * dtype.block_bytes() + from];
+                assert_eq!(tiles[*to], byte, "{dtype} row {row} byte {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_high_bits_of_four_elements_share_a_bit_number() {
+        let element = |i: usize| by_four(1 << i);
+        assert_eq!(element(0), [1, 0, 0, 0]);
+        assert_eq!(element(3), [0, 0, 0, 1]);
+        assert_eq!(element(4), [2, 0, 0, 0]);
+        assert_eq!(element(30), [0, 0, 128, 0]);
+        // In a tile of Q5_1: quants 256 bytes, then row 6's four bytes.
+        let mut rows = vec![0; 16 * 24];
+        rows[6 * 24 + 4..6 * 24 + 8].copy_from_slice(&(1u32 << 30 | 1 << 3).to_le_bytes());
+        let tensor = Tensor { dtype: Q5_1, shape: [16, 32].into(), bytes: Bytes::from_vec(rows) };
+        let tiles = pack(&tensor, threads(1)).unwrap();
+        assert_eq!(tiles[256 + 24..256 + 28], [0, 0, 128, 1]);
+    }
+
+    #[test]
+    fn what_has_no_tiles_and_lengths_that_lie_are_refused() {
+        let one = threads(1);
+        let len = |dtype, dims: &[usize]| tiled_len(dtype, &dims.into());
+        assert_eq!(len(Q8_0, &[17, 64]), Some(32 * 68));
+        assert_eq!(len(Q8_0, &[0, 64]), Some(0));
+        for (dtype, dims) in [
+            (F16, &[16, 32][..]),
+            (AprQ4, &[16, 32]),
+            (IQ4_NL, &[16, 32]),
+            (Q8_0, &[16, 33]),
+            (Q8_0, &[512]),
+            (Q8_0, &[2, 16, 32]),
+            (Q8_0, &[usize::MAX, 32]),
+            (Q8_0, &[usize::MAX - 15, 32]),
+            (Q4_K, &[16, usize::MAX - 255]),
+        ] {
+            assert_eq!(len(dtype, dims), None, "{dtype} {dims:?}");
+            let error = unpack(dtype, &dims.into(), &[], one).unwrap_err();
+            assert_eq!(error.kind, Kind::Unsupported);
+        }
+        // A shape far beyond its bytes allocates nothing.
+        let huge: Shape = [1 << 40, 1 << 10].into();
+        assert_eq!(unpack(Q8_0, &huge, &[0; 544], one).unwrap_err().kind, Kind::Malformed);
+        let lies = Tensor { dtype: Q8_0, shape: huge, bytes: Bytes::from_vec(vec![0; 34]) };
+        assert_eq!(pack(&lies, one).unwrap_err().kind, Kind::Malformed);
+        assert!(unpack(Q8_0, &[17, 32].into(), &[0; 17 * 34], one).is_err());
+        assert!(unpack(Q8_0, &[0, 32].into(), &[], one).unwrap().is_empty());
+    }
+}
