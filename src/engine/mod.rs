@@ -22,6 +22,7 @@ use crate::{Error, Kind, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use cpu::Numerics;
 pub use rope::{Angles, Rope};
 pub use tap::{Observer, Op, Place, Tap};
 pub use weights::{LayerWeights, Linear, ModelWeights, Norm};
@@ -46,6 +47,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// An encoding that the backend cannot read.
     fn matrix(&self, weight: &Weight) -> Result<Self::Matrix>;
+    /// Prepares a weight of which only rows are read, never a product taken.
+    ///
+    /// # Errors
+    /// Those of [`Backend::matrix`].
+    fn table(&self, weight: &Weight) -> Result<Self::Matrix> {
+        self.matrix(weight)
+    }
     /// Prepares a vector, given in canonical order.
     fn vector(&self, values: Vec<f32>) -> Self::Vector;
     /// An empty buffer of `width` columns.
@@ -122,7 +130,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
 /// A backend in the table.
 pub struct BackendEntry {
-    /// `reference`, `cpu`.
+    /// `reference`, `cpu`, `cpu-fast`.
     pub name: &'static str,
     /// Loads a model onto so many threads.
     load: fn(&Model, usize) -> Result<Arc<dyn Engine>>,
@@ -135,10 +143,18 @@ pub const BACKENDS: &[BackendEntry] = &[
         load: |model, _threads| Ok(Arc::new(decoder::Decoder::load(reference::Reference, model)?)),
     },
     BackendEntry {
-        name: cpu::NAME,
-        load: |model, threads| Ok(Arc::new(decoder::Decoder::load(cpu::Cpu::new(threads)?, model)?)),
+        name: Numerics::Exact.backend_name(),
+        load: |model, threads| load_cpu(model, threads, Numerics::Exact),
+    },
+    BackendEntry {
+        name: Numerics::Fast.backend_name(),
+        load: |model, threads| load_cpu(model, threads, Numerics::Fast),
     },
 ];
+
+fn load_cpu(model: &Model, threads: usize, numerics: Numerics) -> Result<Arc<dyn Engine>> {
+    Ok(Arc::new(decoder::Decoder::load(cpu::Cpu::new(threads, numerics)?, model)?))
+}
 
 /// The names of [`BACKENDS`].
 pub fn backend_names() -> Vec<&'static str> {

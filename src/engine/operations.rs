@@ -2,7 +2,7 @@
 //! instruction set of this processor.
 
 use super::cpu::elementwise::{Gelu, GeluMul, SiluMul, Softmax};
-use super::cpu::{Cpu, Isa};
+use super::cpu::{Cpu, Isa, Numerics};
 use super::random_model::{Random, tensor};
 use super::reference::{self, Reference};
 use super::{Activation, Backend, Heads, Linear, Norm, NormRule, Rope};
@@ -14,7 +14,7 @@ use crate::tensor::DType;
 const SIZES: [(usize, usize, usize); 4] = [(1, 37, 32), (2, 5, 96), (13, 131, 544), (7, 64, 1536)];
 
 fn backends() -> impl Iterator<Item = Cpu> {
-    Isa::available().into_iter().map(|isa| Cpu::with(isa, 2).expect("threads can be made"))
+    Isa::available().into_iter().map(|isa| Cpu::with(isa, 2, Numerics::Exact).expect("threads can be made"))
 }
 
 fn values(random: &mut Random, n: usize, spread: f32) -> Vec<f32> {

@@ -1,6 +1,6 @@
 //! Laws over whole models: the `cpu` backend is one function, whatever computes it, and close to the reference.
 
-use super::cpu::{Cpu, Isa};
+use super::cpu::{Cpu, Isa, Numerics};
 use super::decoder::Decoder;
 use super::random_model::{Random, config, gemma_like, model, with_rope_pairs};
 use super::reference::Reference;
@@ -16,7 +16,11 @@ fn engine<B: Backend>(backend: B, model: &Model) -> Arc<dyn Engine> {
 }
 
 fn cpu(model: &Model, isa: Isa, threads: usize) -> Arc<dyn Engine> {
-    engine(Cpu::with(isa, threads).expect("threads can be made"), model)
+    on(Numerics::Exact, model, isa, threads)
+}
+
+fn on(numerics: Numerics, model: &Model, isa: Isa, threads: usize) -> Arc<dyn Engine> {
+    engine(Cpu::with(isa, threads, numerics).expect("threads can be made"), model)
 }
 
 fn best() -> Isa {
@@ -52,13 +56,29 @@ fn instruction_sets_threads_and_batches_give_the_same_bits() {
     for (config, dtype) in cases() {
         let (model, family) = (model(&config, dtype, 40), &config.family);
         let ids = Random(9).ids(17, 131);
-        let expected = bits(&logits(&cpu(&model, best(), 1), &ids, &[1]));
-        for isa in Isa::available() {
-            for (threads, pieces) in [(2, &[1][..]), (1, &[17]), (3, &[2, 7, 1, 6])] {
-                let found = bits(&logits(&cpu(&model, isa, threads), &ids, pieces));
-                assert!(found == expected, "{family} {dtype} {} {threads} {pieces:?}", isa.name());
+        for numerics in [Numerics::Exact, Numerics::Fast] {
+            let expected = bits(&logits(&on(numerics, &model, best(), 1), &ids, &[1]));
+            for isa in Isa::available() {
+                for (threads, pieces) in [(2, &[1][..]), (1, &[17]), (3, &[2, 7, 1, 6])] {
+                    let found = bits(&logits(&on(numerics, &model, isa, threads), &ids, pieces));
+                    let case = format!("{family} {dtype} {} {threads} {pieces:?}", isa.name());
+                    assert!(found == expected, "{numerics:?} {case}");
+                }
             }
         }
+    }
+}
+
+#[test]
+fn fast_numerics_are_near_exact_ones_and_not_the_same() {
+    for (config, dtype) in cases() {
+        let (model, family) = (model(&config, dtype, 77), &config.family);
+        let ids = Random(5).ids(19, 131);
+        let exact = logits(&cpu(&model, best(), 2), &ids, &[19]);
+        let fast = logits(&on(Numerics::Fast, &model, best(), 2), &ids, &[19]);
+        let spread = exact.iter().fold(0f32, |m, l| m.max(l.abs()));
+        let worst = exact.iter().zip(&fast).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 0.05 * spread, "{family} {dtype}: {worst} of {spread}");
     }
 }
 

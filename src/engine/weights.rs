@@ -76,9 +76,13 @@ impl<B: Backend> ModelWeights<B> {
     pub fn resolve(backend: &B, model: &Model) -> Result<Self> {
         let c = &model.config;
         let mut r = Resolver { backend, model, used: BTreeSet::new() };
-        let token_embd = r.matrix("token_embd.weight", [c.vocab_size, c.hidden_size])?;
+        let embedding = [c.vocab_size, c.hidden_size];
+        let token_embd = match c.tied_embeddings {
+            true => r.matrix("token_embd.weight", embedding)?,
+            false => r.table("token_embd.weight", embedding)?,
+        };
         let position_embd = match c.position {
-            Position::Learned => Some(r.matrix("position_embd.weight", [c.max_positions, c.hidden_size])?),
+            Position::Learned => Some(r.table("position_embd.weight", [c.max_positions, c.hidden_size])?),
             Position::Rope { .. } => None,
         };
         let layers = (0..c.n_layers).map(|l| r.layer(c, l)).collect::<Result<Vec<_>>>()?;
@@ -154,6 +158,11 @@ impl<'a, B: Backend> Resolver<'a, B> {
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<B::Matrix> {
         let weight = self.find(name, &Shape::from(shape))?;
         self.backend.matrix(weight).map_err(|e| e.at(format!("tensor `{name}`")))
+    }
+
+    fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<B::Matrix> {
+        let weight = self.find(name, &Shape::from(shape))?;
+        self.backend.table(weight).map_err(|e| e.at(format!("tensor `{name}`")))
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<B::Vector> {

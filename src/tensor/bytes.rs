@@ -36,6 +36,23 @@ impl Bytes {
         let start = self.range.start + range.start;
         Some(Bytes { storage: Arc::clone(&self.storage), range: start..start + range.len() })
     }
+
+    /// Says that these bytes are not needed soon: pages of a mapped file leave memory, and are read from the file
+    /// again by whoever looks.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Storage::Mapped(map) = &*self.storage {
+            // SAFETY: `from_mmap` is given maps of files, read-only; dropping their pages loses nothing.
+            // An error means that they stay, which is no loss either.
+            let _ = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    self.range.start,
+                    self.range.len(),
+                )
+            };
+        }
+    }
 }
 
 impl Deref for Bytes {

@@ -5,9 +5,11 @@
 
 mod bytes;
 mod dtype;
+mod pages;
 
 pub use bytes::Bytes;
 pub use dtype::DType;
+pub use pages::Pages;
 
 use std::fmt;
 

@@ -3,13 +3,14 @@
 //! Each lane is rounded as IEEE 754 says and lanes meet only in [`Lanes::sum`], whose tree is fixed, so every
 //! instruction set gives the same bits.
 
+use super::quads::Quads;
 use std::array::from_fn;
 
 /// Lanes in a vector, whatever the registers of the machine.
 pub(super) const WIDTH: usize = 16;
 
 /// Sixteen f32 values. All operations are lane by lane, each rounded once.
-pub(crate) trait Lanes: Copy {
+pub(crate) trait Lanes: Quads {
     /// Whether there are registers for a 4 × 6 tile of accumulators; else a 2 × 3 one fits.
     const LARGE_TILES: bool;
 
@@ -52,7 +53,7 @@ pub(crate) trait Lanes: Copy {
 
 /// The definition: plain loops over an array.
 #[derive(Clone, Copy)]
-pub(super) struct Scalar([f32; 16]);
+pub(super) struct Scalar(pub(super) [f32; 16]);
 
 impl Scalar {
     #[inline(always)]

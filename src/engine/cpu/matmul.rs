@@ -7,7 +7,8 @@
 use super::encodings::{self, Encoding, Visitor, WithEncoding};
 use super::isa::{Isa, Kernel};
 use super::lanes::{Lanes, WIDTH};
-use super::rows::{Rows, SharedRows};
+use super::rows::Rows;
+use super::sink::Sink;
 use crate::models::{RowOrder, Weight};
 use crate::quant;
 use crate::tensor::Tensor;
@@ -23,7 +24,7 @@ const PANEL: usize = 16;
 const AHEAD: usize = 4096;
 
 /// A weight `[rows, width]` in the encoding of its file.
-pub struct Matrix {
+pub(super) struct RowMatrix {
     tensor: Tensor,
     order: RowOrder,
     n_rows: usize,
@@ -32,19 +33,10 @@ pub struct Matrix {
     row_bytes: Option<usize>,
 }
 
-/// How a product reaches the output.
-#[derive(Clone, Copy)]
-pub(super) enum Store {
-    /// `y = product + bias`.
-    Set,
-    /// `y += product + bias`.
-    Add,
-}
-
-impl Matrix {
+impl RowMatrix {
     /// # Errors
     /// [`Kind::Unsupported`] for an encoding without a codec.
-    pub(super) fn new(weight: &Weight) -> Result<Matrix> {
+    pub(super) fn new(weight: &Weight) -> Result<RowMatrix> {
         let tensor = weight.tensor.clone();
         quant::codec(tensor.dtype)?;
         let (n_rows, width) = (tensor.shape.rows(), tensor.shape.row_len());
@@ -57,7 +49,7 @@ impl Matrix {
         }
         let whole = encodings::is_fast(tensor.dtype) && width % WIDTH == 0;
         let row_bytes = whole.then(|| width / tensor.dtype.block_len() * tensor.dtype.block_bytes());
-        Ok(Matrix { tensor, order: weight.rows, n_rows, width, row_bytes })
+        Ok(RowMatrix { tensor, order: weight.rows, n_rows, width, row_bytes })
     }
 
     pub(super) fn n_rows(&self) -> usize {
@@ -82,19 +74,9 @@ impl Matrix {
     }
 }
 
-/// Columns `rows` of `out`: products of those rows with every token of `x`.
-///
-/// # Safety
-/// No other task may use columns `rows` of `out` at the same time.
-pub(super) unsafe fn multiply(
-    isa: Isa,
-    matrix: &Matrix,
-    bias: Option<&[f32]>,
-    x: &Rows,
-    rows: Range<usize>,
-    (store, out): (Store, SharedRows<'_>),
-) {
-    let job = Product { matrix, x, rows, sink: Sink { bias, store, out } };
+/// The products of the rows `rows` with every token of `x`, into `sink`.
+pub(super) fn multiply(isa: Isa, matrix: &RowMatrix, x: &Rows, rows: Range<usize>, sink: Sink<'_>) {
+    let job = Product { matrix, x, rows, sink };
     if x.n() == 1 && matrix.row_bytes.is_some() {
         isa.run(OneToken(job));
     } else {
@@ -103,32 +85,10 @@ pub(super) unsafe fn multiply(
 }
 
 struct Product<'a> {
-    matrix: &'a Matrix,
+    matrix: &'a RowMatrix,
     x: &'a Rows,
     rows: Range<usize>,
     sink: Sink<'a>,
-}
-
-struct Sink<'a> {
-    bias: Option<&'a [f32]>,
-    store: Store,
-    out: SharedRows<'a>,
-}
-
-impl Sink<'_> {
-    #[inline(always)]
-    fn put(&self, t: usize, r: usize, product: f32) {
-        let y = match self.bias {
-            Some(bias) => product + bias[r],
-            None => product,
-        };
-        // SAFETY: the caller of `multiply` owns these columns.
-        let out = unsafe { &mut self.out.slice(t, r, r + 1)[0] };
-        match self.store {
-            Store::Set => *out = y,
-            Store::Add => *out += y,
-        }
-    }
 }
 
 struct OneToken<'a>(Product<'a>);
@@ -230,7 +190,7 @@ thread_local! {
 
 /// Canonical row `r` into whole vectors; lanes beyond the width stay 0.
 #[inline(always)]
-fn decode<L: Lanes>(matrix: &Matrix, r: usize, out: &mut [[f32; WIDTH]]) {
+fn decode<L: Lanes>(matrix: &RowMatrix, r: usize, out: &mut [[f32; WIDTH]]) {
     struct Work<'a, L>(&'a [u8], &'a mut [[f32; WIDTH]], std::marker::PhantomData<L>);
     impl<L: Lanes> WithEncoding for Work<'_, L> {
         type Output = ();
@@ -249,7 +209,7 @@ fn decode<L: Lanes>(matrix: &Matrix, r: usize, out: &mut [[f32; WIDTH]]) {
         }
         None => matrix
             .read_row(r, &mut out.as_flattened_mut()[..matrix.width])
-            .expect("`Matrix::new` checked the codec and the size, and r is a row"),
+            .expect("`RowMatrix::new` checked the codec and the size, and r is a row"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The fast backend in `exact` numerics: SIMD, threads, weights decoded where they are multiplied.
+//! The CPU backend in both numerics: `exact` multiplies weights as they decode with f32 activations, `fast` multiplies
+//! integers with integers.
 //!
 //! Its results are the same bits on every instruction set, with every number of threads and however the tokens
 //! are batched, because every output element has one order of operations, written down in `contracts/kernels/`.
@@ -6,11 +7,20 @@
 mod attention;
 pub(super) mod elementwise;
 mod encodings;
+mod integer;
 mod isa;
 mod lanes;
 mod matmul;
+mod matrix;
 mod pool;
+mod quads;
+#[cfg(target_arch = "x86_64")]
+mod quads_x86;
+mod quantized;
 mod rows;
+mod sink;
+mod tile_matrix;
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -19,19 +29,37 @@ use crate::models::Weight;
 use crate::{Error, Kind, Result};
 use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
 use lanes::WIDTH;
-use matmul::Store;
 use pool::Pool;
+use quantized::Quantized;
 use rows::SharedRows;
+use sink::{Sink, Store};
+use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
 pub use attention::Cache;
 pub use isa::{Isa, VARIABLE as ISA_VARIABLE};
-pub use matmul::Matrix;
+pub use matrix::Matrix;
 pub use rows::Rows;
 
-/// The name in the backend table.
-pub const NAME: &str = "cpu";
+/// What products are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numerics {
+    /// Weights as they decode, activations and keys and values in f32: what the weights do, and nothing else.
+    Exact,
+    /// Weights of blocks as integers, activations in blocks of 8 bits.
+    Fast,
+}
+
+impl Numerics {
+    /// The name in the backend table.
+    pub const fn backend_name(self) -> &'static str {
+        match self {
+            Numerics::Exact => "cpu",
+            Numerics::Fast => "cpu-fast",
+        }
+    }
+}
 
 /// Bytes of weights, times tokens, that a task should hold: some 10 µs of work, ten times the cost of a claim.
 const TASK_COST: usize = 64 << 10;
@@ -43,6 +71,12 @@ const SMALL_ATTENTION: usize = 32 << 10;
 pub struct Cpu {
     isa: Isa,
     pool: Pool,
+    numerics: Numerics,
+}
+
+thread_local! {
+    /// Activations of the operation that this thread is in.
+    static QUANTIZED: RefCell<Quantized> = RefCell::new(Quantized::default());
 }
 
 /// f32 values, padded with zeros to whole vectors.
@@ -56,15 +90,15 @@ impl Cpu {
     ///
     /// # Errors
     /// Those of [`Isa::detect`]; [`Kind::Environment`] where threads cannot be started.
-    pub fn new(threads: usize) -> Result<Cpu> {
-        Cpu::with(Isa::detect()?, threads)
+    pub fn new(threads: usize, numerics: Numerics) -> Result<Cpu> {
+        Cpu::with(Isa::detect()?, threads, numerics)
     }
 
     /// A given instruction set on so many threads.
     ///
     /// # Errors
     /// [`Kind::Environment`] where threads cannot be started, [`Kind::Usage`] for none.
-    pub fn with(isa: Isa, threads: usize) -> Result<Cpu> {
+    pub fn with(isa: Isa, threads: usize, numerics: Numerics) -> Result<Cpu> {
         let threads = NonZeroUsize::new(threads).ok_or_else(|| {
             Error::new(Kind::Usage, "threads", "0 threads cannot compute").hint("use 1 or more")
         })?;
@@ -72,7 +106,7 @@ impl Cpu {
             Error::new(Kind::Environment, "threads", format!("cannot start {threads} threads: {e}"))
                 .hint("use fewer threads")
         })?;
-        Ok(Cpu { isa, pool })
+        Ok(Cpu { isa, pool, numerics })
     }
 
     /// Splits the rows of `matrix` into tasks of about [`TASK_COST`], in multiples of `WIDTH` rows.
@@ -82,17 +116,31 @@ impl Cpu {
         wanted.min(fair).next_multiple_of(WIDTH)
     }
 
-    /// Calls `work(i, rows)` for pieces of the rows of every matrix `i`.
-    fn over_rows(&self, matrices: &[&Matrix], tokens: usize, work: &(dyn Fn(usize, Range<usize>) + Sync)) {
+    /// Calls `work(i, rows, quantized x)` for pieces of the rows of every matrix `i`; `partner` is multiplied
+    /// together with the only one.
+    fn over_rows(
+        &self,
+        matrices: &[&Matrix],
+        partner: Option<&Matrix>,
+        x: &Rows,
+        work: &(dyn Fn(usize, Range<usize>, Option<&Quantized>) + Sync),
+    ) {
         let mut pieces = Vec::new();
         for (i, matrix) in matrices.iter().enumerate() {
-            let step = self.rows_per_task(matrix, tokens);
+            let step = self.rows_per_task(matrix, x.n() * (1 + usize::from(partner.is_some())));
             let starts = (0..matrix.n_rows()).step_by(step);
             pieces.extend(starts.map(|start| (i, start..(start + step).min(matrix.n_rows()))));
         }
-        self.pool.run(pieces.len(), &|task| {
-            let (i, rows) = &pieces[task];
-            work(*i, rows.clone());
+        QUANTIZED.with_borrow_mut(|quantized| {
+            let tiled = matrices.iter().copied().chain(partner).any(Matrix::is_tiled);
+            let quantized = tiled.then(|| {
+                quantized.fill(self.isa, &self.pool, x);
+                &*quantized
+            });
+            self.pool.run(pieces.len(), &|task| {
+                let (i, rows) = &pieces[task];
+                work(*i, rows.clone(), quantized);
+            });
         });
     }
 }
@@ -116,11 +164,18 @@ impl Backend for Cpu {
     type Cache = Cache;
 
     fn name(&self) -> &'static str {
-        NAME
+        self.numerics.backend_name()
     }
 
     fn matrix(&self, weight: &Weight) -> Result<Matrix> {
-        Matrix::new(weight)
+        match self.numerics {
+            Numerics::Exact => Matrix::rows(weight),
+            Numerics::Fast => Matrix::tiles(weight, &self.pool),
+        }
+    }
+
+    fn table(&self, weight: &Weight) -> Result<Matrix> {
+        Matrix::rows(weight)
     }
 
     fn vector(&self, values: Vec<f32>) -> Vector {
@@ -217,27 +272,20 @@ impl Backend for Cpu {
             out.set_n(x.n());
             out.shared()
         });
-        self.over_rows(&weights.map(|w| &w.weight), x.n(), &|i, rows| {
+        self.over_rows(&weights.map(|w| &w.weight), None, x, &|i, rows, quantized| {
             // SAFETY: the pieces of one matrix do not overlap, and every matrix has its own output.
-            unsafe {
-                matmul::multiply(
-                    self.isa,
-                    &weights[i].weight,
-                    weights[i].bias(),
-                    x,
-                    rows,
-                    (Store::Set, outs[i]),
-                );
-            }
+            let sink = unsafe { Sink::new(weights[i].bias(), (Store::Set, outs[i]), rows.clone()) };
+            weights[i].weight.multiply(self.isa, x, quantized, rows, sink);
         });
         Ok(())
     }
 
     fn linear_add(&self, linear: &Linear<Self>, x: &Rows, residual: &mut Rows) -> Result<()> {
         let out = residual.shared();
-        self.over_rows(&[&linear.weight], x.n(), &|_, rows| {
+        self.over_rows(&[&linear.weight], None, x, &|_, rows, quantized| {
             // SAFETY: the pieces do not overlap.
-            unsafe { matmul::multiply(self.isa, &linear.weight, linear.bias(), x, rows, (Store::Add, out)) };
+            let sink = unsafe { Sink::new(linear.bias(), (Store::Add, out), rows.clone()) };
+            linear.weight.multiply(self.isa, x, quantized, rows, sink);
         });
         Ok(())
     }
@@ -297,15 +345,20 @@ impl Backend for Cpu {
     ) -> Result<()> {
         out.set_n(x.n());
         let out = out.shared();
-        self.over_rows(&[&gate.weight], 2 * x.n(), &|_, rows| {
+        // Both weights of a piece belong to one task, so that what it activates is still in the cache.
+        self.over_rows(&[&gate.weight], Some(&up.weight), x, &|_, rows, quantized| {
             let width = rows.len();
             let mut up_values = vec![0.0; x.n() * width];
             let ups = SharedRows::shifted(&mut up_values, rows.clone());
             // SAFETY: the pieces do not overlap; `ups` belongs to this task alone.
-            unsafe {
-                matmul::multiply(self.isa, &gate.weight, gate.bias(), x, rows.clone(), (Store::Set, out));
-                matmul::multiply(self.isa, &up.weight, up.bias(), x, rows.clone(), (Store::Set, ups));
-            }
+            let (gate_sink, up_sink) = unsafe {
+                (
+                    Sink::new(gate.bias(), (Store::Set, out), rows.clone()),
+                    Sink::new(up.bias(), (Store::Set, ups), rows.clone()),
+                )
+            };
+            gate.weight.multiply(self.isa, x, quantized, rows.clone(), gate_sink);
+            up.weight.multiply(self.isa, x, quantized, rows.clone(), up_sink);
             for (t, up) in up_values.chunks_exact(width).enumerate() {
                 // SAFETY: as above.
                 let gate = unsafe { out.slice(t, rows.start, rows.end) };
@@ -321,9 +374,10 @@ impl Backend for Cpu {
     fn gelu(&self, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
         out.set_n(x.n());
         let out = out.shared();
-        self.over_rows(&[&up.weight], x.n(), &|_, rows| {
+        self.over_rows(&[&up.weight], None, x, &|_, rows, quantized| {
             // SAFETY: the pieces do not overlap.
-            unsafe { matmul::multiply(self.isa, &up.weight, up.bias(), x, rows.clone(), (Store::Set, out)) };
+            let sink = unsafe { Sink::new(up.bias(), (Store::Set, out), rows.clone()) };
+            up.weight.multiply(self.isa, x, quantized, rows.clone(), sink);
             for t in 0..x.n() {
                 // SAFETY: as above.
                 self.isa.run(Gelu(unsafe { out.slice(t, rows.start, rows.end) }));
@@ -342,9 +396,10 @@ impl Backend for Cpu {
         let vocab = head.n_rows();
         let mut logits = vec![0.0; rows.len() * vocab];
         let out = SharedRows::new(&mut logits, vocab, vocab);
-        self.over_rows(&[head], rows.len(), &|_, rows| {
+        self.over_rows(&[head], None, &normed, &|_, rows, quantized| {
             // SAFETY: the pieces do not overlap.
-            unsafe { matmul::multiply(self.isa, head, None, &normed, rows, (Store::Set, out)) };
+            let sink = unsafe { Sink::new(None, (Store::Set, out), rows.clone()) };
+            head.multiply(self.isa, &normed, quantized, rows, sink);
         });
         Ok(logits)
     }

@@ -15,11 +15,11 @@ use std::arch::x86_64::*;
 
 /// Lanes 0..8 and 8..16.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(__m256, __m256);
+pub(super) struct Avx2(pub(super) __m256, pub(super) __m256);
 
 /// All lanes.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(__m512);
+pub(super) struct Avx512(pub(super) __m512);
 
 /// The tree from four lanes on: `l + (l + 2)`, then `0 + 1`.
 #[inline(always)]

@@ -1,0 +1,203 @@
+//! Activations of the `fast` numerics: blocks of 32 elements of a token as i8, with a scale: contract
+//! `contracts/kernels/quantize_activations.yaml`.
+//!
+//! Four tokens stand side by side, so that a kernel reads four bytes of each from one line.
+
+use super::isa::{Isa, Kernel};
+use super::lanes::{Lanes, WIDTH};
+use super::pool::Pool;
+use super::rows::Rows;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+/// Activations `[n, width]` in blocks.
+#[derive(Default)]
+pub(super) struct Quantized {
+    n: usize,
+    per_row: usize,
+    /// `[groups of four tokens, width / 32]`
+    pub blocks: Vec<Block>,
+    /// As `blocks`.
+    pub halves: Vec<Halves>,
+}
+
+/// Elements that share a scale.
+pub(super) const LEN: usize = 32;
+/// Tokens side by side.
+pub(super) const SIDE: usize = 4;
+
+/// 32 elements of four tokens; what is told of a token stands at its index.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Block {
+    /// Four i8 each, for every group of four elements.
+    pub quads: [[i32; SIDE]; LEN / 4],
+    /// What one step of an element is worth.
+    pub scale: [f32; SIDE],
+    /// Scale times the sum of the elements.
+    pub sum: [f32; SIDE],
+    /// -128 times the sum of the elements.
+    pub offset: [i32; SIDE],
+}
+
+/// The same of the two halves of a block.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Halves {
+    pub sum: [[f32; SIDE]; 2],
+    pub offset: [[i32; SIDE]; 2],
+}
+
+impl Quantized {
+    /// Tokens.
+    pub(super) fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Elements of a token.
+    pub(super) fn width(&self) -> usize {
+        self.per_row * LEN
+    }
+
+    /// Takes in `x`, whose width is a multiple of [`LEN`].
+    pub(super) fn fill(&mut self, isa: Isa, pool: &Pool, x: &Rows) {
+        (self.n, self.per_row) = (x.n(), x.width() / LEN);
+        let groups = x.n().div_ceil(SIDE);
+        self.blocks.resize(groups * self.per_row, Block::default());
+        self.halves.resize(groups * self.per_row, Halves::default());
+        let (blocks, halves) =
+            (AtomicPtr::new(self.blocks.as_mut_ptr()), AtomicPtr::new(self.halves.as_mut_ptr()));
+        let per_row = self.per_row;
+        pool.run(groups, &|group| {
+            // SAFETY: every task has its own group of `per_row` blocks, which lies inside the `groups` of them.
+            let (blocks, halves) = unsafe {
+                (
+                    std::slice::from_raw_parts_mut(blocks.load(Relaxed).add(group * per_row), per_row),
+                    std::slice::from_raw_parts_mut(halves.load(Relaxed).add(group * per_row), per_row),
+                )
+            };
+            for t in group * SIDE..((group + 1) * SIDE).min(x.n()) {
+                isa.run(QuantizeRow { x: x.row(t), side: t % SIDE, blocks, halves });
+            }
+        });
+    }
+}
+
+/// Quantises one token's row.
+struct QuantizeRow<'a> {
+    /// `[width / 16]`
+    x: &'a [[f32; WIDTH]],
+    /// Index of the token among the four.
+    side: usize,
+    /// `[width / 32]`
+    blocks: &'a mut [Block],
+    /// `[width / 32]`
+    halves: &'a mut [Halves],
+}
+
+/// Below it a block is zero: its inverse would not be finite.
+const SMALLEST: f32 = 1e-30;
+
+impl Kernel for QuantizeRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let zero = L::splat(0.0);
+        let blocks = self.blocks.iter_mut().zip(self.halves);
+        for ((block, halves), x) in blocks.zip(self.x.as_chunks::<2>().0) {
+            let x = [L::load(&x[0]), L::load(&x[1])];
+            let sizes = [x[0].max(zero.sub(x[0])), x[1].max(zero.sub(x[1]))];
+            let largest = sizes[0].max(sizes[1]).largest();
+            // 0, or NaN where an element is not finite: such a block makes every product NaN.
+            let check = x[1].fma(zero, x[0].mul(zero)).sum();
+            let (scale, inverse) =
+                if largest < SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+            let scale = scale + check;
+            let mut total = 0;
+            for (half, x) in x.into_iter().enumerate() {
+                let bytes = L::low_bytes(x.mul(L::splat(inverse)).round());
+                let mut sum = 0;
+                for (g, four) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                    block.quads[4 * half + g][self.side] = i32::from_le_bytes(*four);
+                    sum += four.iter().map(|b| i32::from(*b as i8)).sum::<i32>();
+                }
+                halves.sum[half][self.side] = scale * sum as f32;
+                halves.offset[half][self.side] = -128 * sum;
+                total += sum;
+            }
+            block.scale[self.side] = scale;
+            block.sum[self.side] = scale * total as f32;
+            block.offset[self.side] = -128 * total;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::random_model::Random;
+    use std::num::NonZeroUsize;
+
+    fn quantized(isa: Isa, n: usize, width: usize, values: &[f32]) -> Quantized {
+        let pool = Pool::new(NonZeroUsize::MIN).expect("no thread is started");
+        let mut rows = Rows::new(width);
+        rows.set_n(n);
+        (0..n).for_each(|t| rows.values_mut(t).copy_from_slice(&values[t * width..(t + 1) * width]));
+        let mut quantized = Quantized::default();
+        quantized.fill(isa, &pool, &rows);
+        quantized
+    }
+
+    /// Element `k` of a block for the token at `side`.
+    fn element(block: &Block, side: usize, k: usize) -> i32 {
+        i32::from(block.quads[k / 4][side].to_le_bytes()[k % 4] as i8)
+    }
+
+    #[test]
+    fn elements_are_within_half_a_step_and_sums_are_theirs() {
+        let (n, width) = (7, 96);
+        let mut random = Random(3);
+        let values: Vec<f32> = (0..n * width).map(|_| 5.0 * random.signed()).collect();
+        for isa in Isa::available() {
+            let q = quantized(isa, n, width, &values);
+            assert_eq!((q.n(), q.width()), (n, width));
+            for (at, x) in values.as_chunks::<LEN>().0.iter().enumerate() {
+                let (t, b) = (at / 3, at % 3);
+                let (block, halves, side) = (&q.blocks[t / 4 * 3 + b], &q.halves[t / 4 * 3 + b], t % 4);
+                let d = block.scale[side];
+                for (k, x) in x.iter().enumerate() {
+                    let error = (element(block, side, k) as f32 * d - x).abs();
+                    assert!(error <= d * 0.50001, "token {t} block {b} element {k}: off by {error} of {d}");
+                }
+                let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
+                assert_eq!(d, largest / 127.0);
+                assert_eq!((0..LEN).map(|k| element(block, side, k).abs()).max(), Some(127));
+                let sum = |range: std::ops::Range<usize>| range.map(|k| element(block, side, k)).sum::<i32>();
+                let (low, high) = (sum(0..16), sum(16..32));
+                assert_eq!(
+                    (block.offset[side], block.sum[side]),
+                    (-128 * (low + high), d * (low + high) as f32)
+                );
+                let offsets = [halves.offset[0][side], halves.offset[1][side]];
+                assert_eq!(offsets, [-128 * low, -128 * high]);
+                assert_eq!([halves.sum[0][side], halves.sum[1][side]], [d * low as f32, d * high as f32]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_hidden() {
+        let mut values = vec![0.5f32; 5 * LEN];
+        values[3] = f32::NAN;
+        values[LEN + 31] = f32::INFINITY;
+        values[2 * LEN..3 * LEN].fill(0.0);
+        values[3 * LEN..4 * LEN].fill(1e-38);
+        for isa in Isa::available() {
+            let q = quantized(isa, 1, 5 * LEN, &values);
+            let scales: Vec<f32> = q.blocks.iter().map(|b| b.scale[0]).collect();
+            assert!(scales[0].is_nan() && scales[1].is_nan(), "{scales:?}");
+            assert_eq!(scales[2..], [0.0, 0.0, 0.5 / 127.0]);
+            assert!((0..LEN).all(|k| element(&q.blocks[3], 0, k) == 0 && element(&q.blocks[4], 0, k) == 127));
+        }
+    }
+}
