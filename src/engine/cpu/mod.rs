@@ -14,7 +14,7 @@ mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, visible};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, usable_cpus, visible};
 use crate::models::Weight;
 use crate::{Error, Kind, Result};
 use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
@@ -52,15 +52,16 @@ pub struct Vector {
 }
 
 impl Cpu {
-    /// The best instruction set of this processor, or the one that [`ISA_VARIABLE`] names, on so many threads.
+    /// The best instruction set of this processor, or the one that [`ISA_VARIABLE`] names, on so many threads but
+    /// no more than there are usable processors: more would only take turns.
     ///
     /// # Errors
     /// Those of [`Isa::detect`]; [`Kind::Environment`] where threads cannot be started.
     pub fn new(threads: usize) -> Result<Cpu> {
-        Cpu::with(Isa::detect()?, threads)
+        Cpu::with(Isa::detect()?, threads.min(usable_cpus()))
     }
 
-    /// A given instruction set on so many threads.
+    /// A given instruction set on exactly so many threads.
     ///
     /// # Errors
     /// [`Kind::Environment`] where threads cannot be started, [`Kind::Usage`] for none.
