@@ -1,5 +1,6 @@
 //! Opening a MODEL argument, once for all subcommands that run one.
 
+use crate::engine::usable_cpus;
 use crate::formats;
 use crate::infer::{EngineOptions, LoadedModel};
 use crate::models;
@@ -44,8 +45,7 @@ pub fn open(path: &Path, engine: &EngineArgs) -> Result<Opened> {
 
 /// Engine options of these arguments.
 pub fn options(engine: &EngineArgs) -> EngineOptions {
-    let available = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if engine.threads == 0 { available() } else { engine.threads };
+    let threads = if engine.threads == 0 { usable_cpus() } else { engine.threads };
     EngineOptions { backend: engine.backend.clone(), threads }
 }
 

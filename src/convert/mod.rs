@@ -23,15 +23,14 @@ pub use plan::{Operation, Plan, Step};
 pub use report::{ConvertReport, Exactness, TensorReport};
 pub use twin::{encodings, twin};
 
+use crate::engine;
 use crate::formats::{Checkpoint, FormatKind, NamedTensor, TensorSource, open};
 use crate::models::{Bound, bind_sound, scan};
 use crate::tokenizer::TokenizerSpec;
 use crate::{Error, Kind, Result};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use threads::{earliest, on_threads};
 
 /// Converts the model at `src` into a new file or folder at `dst`. The container is `options.to`, or what
@@ -45,8 +44,7 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
     let checkpoint = open(src)?;
     place::check(&checkpoint, dst, kind)?;
     let bound = bind_sound(&checkpoint)?;
-    let threads = options.threads.or_else(|| thread::available_parallelism().ok().map(NonZeroUsize::get));
-    let threads = threads.unwrap_or(1).max(1);
+    let threads = options.threads.unwrap_or_else(engine::usable_cpus).max(1);
     refuse_non_finite(&checkpoint, threads)?;
     let mut warnings = Vec::new();
     let tokenizer = tokenizer_of(&checkpoint, &bound, &mut warnings)?;

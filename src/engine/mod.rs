@@ -4,6 +4,7 @@
 //! its weights. All values are f32 (`exact` numerics); reduction orders are written down in `contracts/kernels/`.
 
 pub mod cpu;
+mod cpus;
 pub mod decoder;
 pub mod reference;
 mod rope;
@@ -23,6 +24,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use cpu::Numerics;
+pub use cpus::usable_cpus;
 pub use rope::{Angles, Rope};
 pub use tap::{Observer, Op, Place, Tap};
 pub use weights::{LayerWeights, Linear, ModelWeights, Norm};

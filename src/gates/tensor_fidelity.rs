@@ -5,6 +5,7 @@ use super::trial::usage;
 use super::twin_types::{Pairs, TwinTypes, pairs};
 use super::{Evidence, Gate, Trial, suspects};
 use crate::contract::Contract;
+use crate::engine;
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Chart, ChartKind, Judgement, Unable};
 use crate::stats::{Noise, spared_columns};
@@ -148,7 +149,7 @@ impl Sides<'_> {
             }
         };
         // Three tensors are in memory for each thread.
-        let threads = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
+        let threads = engine::usable_cpus().min(MOST_THREADS);
         let mut all: Vec<(usize, Answer<Compared>)> = thread::scope(|scope| {
             let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
             let mut all = work();

@@ -27,6 +27,7 @@ pub use references::BUILT_IN_TEXT;
 pub use resolve::{Planned, resolve};
 
 use crate::Result;
+use crate::engine;
 use crate::playbook::{Case, Filter, Probe};
 use crate::record::{CaseRecord, Event, RunRecord, Verdict, exit_code};
 use crate::report::RenderOptions;
@@ -86,8 +87,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
     let mut log = EvidenceLog::begin(&folder)?;
 
     let of_playbook = playbook.policy.threads.as_ref().map(|threads| threads.value as usize);
-    let machine = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = options.threads.or(of_playbook).unwrap_or_else(machine);
+    let threads = options.threads.or(of_playbook).unwrap_or_else(engine::usable_cpus);
     let program = provenance::program_digest();
     let file = playbook.source.file().to_owned();
     let mut record = RunRecord {

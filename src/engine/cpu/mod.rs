@@ -24,7 +24,7 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, visible};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, usable_cpus, visible};
 use crate::models::Weight;
 use crate::{Error, Kind, Result};
 use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
@@ -85,16 +85,20 @@ pub struct Vector {
     data: Vec<[f32; WIDTH]>,
 }
 
+/// Multiplies rows of matrix `i`, with the quantised activations where some matrix is tiled.
+type Work<'a> = dyn Fn(usize, Range<usize>, Option<&Quantized>) + Sync + 'a;
+
 impl Cpu {
-    /// The best instruction set of this processor, or the one that [`ISA_VARIABLE`] names, on so many threads.
+    /// The best instruction set of this processor, or the one that [`ISA_VARIABLE`] names, on so many threads but
+    /// no more than there are usable processors: more would only take turns.
     ///
     /// # Errors
     /// Those of [`Isa::detect`]; [`Kind::Environment`] where threads cannot be started.
     pub fn new(threads: usize, numerics: Numerics) -> Result<Cpu> {
-        Cpu::with(Isa::detect()?, threads, numerics)
+        Cpu::with(Isa::detect()?, threads.min(usable_cpus()), numerics)
     }
 
-    /// A given instruction set on so many threads.
+    /// A given instruction set on exactly so many threads.
     ///
     /// # Errors
     /// [`Kind::Environment`] where threads cannot be started, [`Kind::Usage`] for none.
@@ -123,7 +127,7 @@ impl Cpu {
         matrices: &[&Matrix],
         partner: Option<&Matrix>,
         x: &Rows,
-        work: &(dyn Fn(usize, Range<usize>, Option<&Quantized>) + Sync),
+        work: &Work<'_>,
     ) {
         let mut pieces = Vec::new();
         for (i, matrix) in matrices.iter().enumerate() {

@@ -1,17 +1,34 @@
 //! Threads: tasks are claimed from a counter, the caller works too, and no result depends on who ran what.
 //!
-//! A token takes some 150 parallel regions of tens of microseconds, so idle workers spin for a moment before they
-//! park, and a worker that sleeps through a region is not waited for.
+//! A token takes some 180 parallel regions of tens of microseconds, so idle workers spin for a moment before they
+//! park. A claim is what enters a region: a worker that sleeps, or lost its processor between two tasks, is not
+//! waited for, and one that waits for long offers its processor to whoever has something to do.
 
+use std::any::Any;
+use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long an idle worker spins before it parks: a little more than the serial code between two regions.
+/// How long an idle worker waits for the next region before it parks.
 const SPIN: Duration = Duration::from_micros(100);
+
+/// How long it does so without offering its processor to others, among them the caller it waits for: about as long
+/// as the serial code between two regions.
+const KEEP: Duration = Duration::from_micros(10);
+
+/// How long the caller spins for the last tasks of others before it sleeps: longer than a task of generation takes,
+/// shorter than a turn on a processor, which is what the worker that holds the task has lost by then.
+const PATIENCE: Duration = Duration::from_micros(50);
+
+/// Polls between two looks at the clock: less than a microsecond.
+const POLLS: u32 = 32;
+
+/// Tasks of one region; a longer one is run as several.
+const MOST_TASKS: usize = 1 << 30;
 
 /// Worker threads, kept for the life of a model.
 pub(super) struct Pool {
@@ -21,42 +38,68 @@ pub(super) struct Pool {
     region: Mutex<()>,
 }
 
+/// What the threads of a pool share, each part on cache lines of its own.
 struct Shared {
-    /// `region number << 16 | open << 15 | workers inside`.
-    state: AtomicU64,
-    /// The task of the open region.
-    job: AtomicPtr<Job<'static>>,
-    next: AtomicUsize,
+    region: Line<Region>,
+    /// Tasks of the open region that workers have ended.
+    done: Line<AtomicUsize>,
+    rest: Line<Rest>,
+}
+
+/// Two lines of 64 bytes, because processors fetch them in pairs.
+#[repr(align(128))]
+struct Line<T>(T);
+
+type Work = dyn Fn(usize) + Sync;
+
+struct Region {
+    /// `tasks << 32 | next task`: what [`Shared::claim`] counts up. It passes the number of tasks by at most one for
+    /// each thread.
+    claims: AtomicU64,
+    /// What a claimed task is given to.
+    work: UnsafeCell<Option<&'static Work>>,
+}
+
+/// Those who sleep, and what they are woken for.
+struct Rest {
+    /// Workers that are parked or about to.
     parked: AtomicUsize,
-    failed: AtomicBool,
+    /// Which; whoever clears a flag wakes that worker.
+    asleep: Box<[AtomicBool]>,
     quit: AtomicBool,
+    /// Whether the caller sleeps until the last task has ended.
+    caller: AtomicBool,
+    last_ended: Condvar,
+    failed: AtomicBool,
+    /// The first panic of a worker's task.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-struct Job<'a> {
-    tasks: usize,
-    work: &'a (dyn Fn(usize) + Sync),
-}
-
-const OPEN: u64 = 1 << 15;
-const INSIDE: u64 = OPEN - 1;
-const REGION: u64 = 1 << 16;
+// SAFETY: `work` is written by the caller that holds the region lock while no claimed task is unfinished, and read
+// by a worker only between its claim and its report. The claim acquires what opening the region released, and
+// the caller acquires the report before it writes again.
+unsafe impl Sync for Region {}
 
 impl Pool {
     /// A pool of `threads` threads, the caller's included.
     pub(super) fn new(threads: NonZeroUsize) -> std::io::Result<Pool> {
-        let shared = Arc::new(Shared {
-            state: AtomicU64::new(0),
-            job: AtomicPtr::new(std::ptr::null_mut()),
-            next: AtomicUsize::new(0),
+        let workers = threads.get() - 1;
+        let rest = Rest {
             parked: AtomicUsize::new(0),
-            failed: AtomicBool::new(false),
+            asleep: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             quit: AtomicBool::new(false),
-        });
-        let mut pool = Pool { shared, workers: Vec::new(), region: Mutex::new(()) };
-        for i in 1..threads.get() {
+            caller: AtomicBool::new(false),
+            last_ended: Condvar::new(),
+            failed: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        };
+        let region = Region { claims: AtomicU64::new(0), work: UnsafeCell::new(None) };
+        let shared = Shared { region: Line(region), done: Line(AtomicUsize::new(0)), rest: Line(rest) };
+        let mut pool = Pool { shared: Arc::new(shared), workers: Vec::new(), region: Mutex::new(()) };
+        for worker in 0..workers {
             let shared = Arc::clone(&pool.shared);
-            let worker = thread::Builder::new().name(format!("engine-{i}")).spawn(move || shared.serve())?;
-            pool.workers.push(worker);
+            let builder = thread::Builder::new().name(format!("engine-{}", worker + 1));
+            pool.workers.push(builder.spawn(move || shared.serve(worker))?);
         }
         Ok(pool)
     }
@@ -66,49 +109,76 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `work(0) .. work(tasks - 1)`, each once, and returns when all have returned.
+    /// Calls `work(0) .. work(tasks - 1)`, each once, and returns when all have returned. While another caller, or
+    /// this one further out, has the workers, the caller does it alone.
     ///
     /// # Panics
-    /// Where a task panics, after all others have ended.
+    /// Where a task panics, with its panic, after all tasks that were begun have ended.
     pub(super) fn run(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+        let alone = || (0..tasks).for_each(work);
         if tasks <= 1 || self.workers.is_empty() {
-            (0..tasks).for_each(work);
-            return;
+            return alone();
         }
-        // The lock guards no data, so a panic that poisoned it left nothing half-done.
-        let _region = self.region.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = &*self.shared;
-        let mut job = Job { tasks, work };
-        shared.next.store(0, Relaxed);
-        shared.failed.store(false, Relaxed);
-        shared.job.store((&raw mut job).cast(), Relaxed);
-        let number = shared.state.load(Relaxed) & !(REGION - 1);
-        shared.state.store(number.wrapping_add(REGION) | OPEN, SeqCst);
-        if shared.parked.load(SeqCst) > 0 {
-            self.workers.iter().for_each(|w| w.thread().unpark());
+        let _region = match self.region.try_lock() {
+            Ok(region) => region,
+            // The lock guards no data, and a panic leaves `run` only after the region has ended.
+            Err(TryLockError::Poisoned(region)) => region.into_inner(),
+            Err(TryLockError::WouldBlock) => return alone(),
+        };
+        for start in (0..tasks).step_by(MOST_TASKS) {
+            self.region(MOST_TASKS.min(tasks - start), &|task| work(start + task));
         }
-        let own = catch_unwind(AssertUnwindSafe(|| shared.claim_all(&job)));
-        if own.is_err() {
-            shared.next.store(tasks, Relaxed);
+    }
+
+    /// One region, by the holder of the lock.
+    fn region(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+        let Shared { region: Line(region), done: Line(done), rest: Line(rest) } = &*self.shared;
+        done.store(0, Relaxed);
+        // SAFETY: `wait_for` below returns when every claimed task has ended, and nothing between here and there
+        // unwinds, so no worker uses the reference after this call. Nobody reads the cell before the next line.
+        unsafe {
+            *region.work.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work));
         }
-        // After closing no worker can enter; those inside are waited for, so `job` outlives every use of it.
-        shared.state.fetch_and(!OPEN, SeqCst);
-        let mut spins = 0u32;
-        while shared.state.load(Acquire) & INSIDE != 0 {
-            spins += 1;
-            if spins < 10_000 { std::hint::spin_loop() } else { thread::yield_now() }
+        // Task 0 is the caller's.
+        region.claims.store((tasks as u64) << 32 | 1, SeqCst);
+        // A worker counts itself before it looks at `claims` for the last time, so one of the two sees the other.
+        if rest.parked.load(SeqCst) > 0 {
+            self.wake(tasks - 1);
         }
-        shared.job.store(std::ptr::null_mut(), Relaxed);
-        if let Err(panic) = own {
+        let mut own = 1;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            work(0);
+            while let Some(task) = self.shared.claim() {
+                own += 1;
+                work(task);
+            }
+        }));
+        // After a panic the tasks that nobody has begun are dropped.
+        while result.is_err() && self.shared.claim().is_some() {
+            own += 1;
+        }
+        self.shared.wait_for(tasks - own);
+        let of_worker = rest.failed.load(Relaxed).then(|| {
+            rest.failed.store(false, Relaxed);
+            lock(&rest.panic).take()
+        });
+        if let Some(panic) = result.err().or(of_worker.flatten()) {
             resume_unwind(panic);
         }
-        assert!(!shared.failed.load(Relaxed), "a task of a worker thread panicked");
+    }
+
+    /// Wakes at most so many workers.
+    #[cold]
+    fn wake(&self, wanted: usize) {
+        let flags = &self.shared.rest.0.asleep;
+        let asleep = self.workers.iter().zip(flags).filter(|(_, f)| f.load(Relaxed) && f.swap(false, AcqRel));
+        asleep.take(wanted).for_each(|(worker, _)| worker.thread().unpark());
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.quit.store(true, SeqCst);
+        self.shared.rest.0.quit.store(true, SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches the panics of its tasks, so joining cannot fail in a way that matters here.
@@ -118,74 +188,120 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// The life of a worker: wait for a region, enter it, claim tasks, leave.
-    fn serve(&self) {
-        let mut last = 0;
-        while let Some(seen) = self.wait_for_region_after(last) {
-            last = seen / REGION;
-            if !self.enter(seen / REGION) {
+    /// The next task that nobody has.
+    fn claim(&self) -> Option<usize> {
+        let claims = &self.region.0.claims;
+        // Reading first keeps the counter within `MOST_TASKS` plus one for each thread.
+        if !has_tasks(claims.load(Relaxed)) {
+            return None;
+        }
+        let claimed = claims.fetch_add(1, Acquire);
+        has_tasks(claimed).then_some(claimed as u32 as usize)
+    }
+
+    /// The life of a worker: wait for work, do it, report it.
+    fn serve(&self, worker: usize) {
+        let rest = &self.rest.0;
+        while self.wait_for_work(worker) {
+            let mut done = 0;
+            while let Some(task) = self.claim() {
+                // SAFETY: this thread has a claim that it has not reported yet; see `Region`.
+                let work = unsafe { *self.region.0.work.get() }.expect("set before the region was opened");
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(task))) {
+                    lock(&rest.panic).get_or_insert(panic);
+                    rest.failed.store(true, Relaxed);
+                }
+                done += 1;
+            }
+            if done == 0 {
                 continue;
             }
-            // SAFETY: a worker is inside the region only between `enter` and the decrement below; `run` keeps
-            // the job alive and in place until nobody is inside.
-            let job = unsafe { &*self.job.load(Relaxed) };
-            if catch_unwind(AssertUnwindSafe(|| self.claim_all(job))).is_err() {
-                self.failed.store(true, Relaxed);
+            // The caller says that it sleeps before it looks at `done` for the last time.
+            self.done.0.fetch_add(done, SeqCst);
+            if rest.caller.load(SeqCst) {
+                drop(lock(&rest.panic));
+                rest.last_ended.notify_one();
             }
-            self.state.fetch_sub(1, AcqRel);
         }
     }
 
-    fn claim_all(&self, job: &Job<'_>) {
-        loop {
-            let task = self.next.fetch_add(1, Relaxed);
-            if task >= job.tasks {
+    /// Returns when workers have ended so many tasks.
+    fn wait_for(&self, tasks: usize) {
+        let ended = || self.done.0.load(SeqCst) == tasks;
+        if poll(ended) {
+            return;
+        }
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if poll(ended) {
                 return;
             }
-            (job.work)(task);
         }
+        let rest = &self.rest.0;
+        rest.caller.store(true, SeqCst);
+        let mut guard = lock(&rest.panic);
+        while !ended() {
+            guard = rest.last_ended.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        rest.caller.store(false, Relaxed);
     }
 
-    /// Enters the region of that number, unless it is closed already.
-    fn enter(&self, number: u64) -> bool {
-        let still_open = |s: u64| (s / REGION == number && s & OPEN != 0).then_some(s + 1);
-        self.state.fetch_update(AcqRel, Relaxed, still_open).is_ok()
-    }
-
-    /// The state once a region later than `last` is open; `None` when the pool ends.
-    fn wait_for_region_after(&self, last: u64) -> Option<u64> {
-        let is_new = |s: u64| s & OPEN != 0 && s / REGION != last;
+    /// Waits for a task to claim; false when the pool ends.
+    fn wait_for_work(&self, worker: usize) -> bool {
+        let (rest, asleep) = (&self.rest.0, &self.rest.0.asleep[worker]);
+        let work = || has_tasks(self.region.0.claims.load(SeqCst));
         loop {
             let start = Instant::now();
             loop {
-                for _ in 0..64 {
-                    let state = self.state.load(Acquire);
-                    if is_new(state) {
-                        return Some(state);
-                    }
-                    std::hint::spin_loop();
+                if poll(work) {
+                    return true;
                 }
-                if self.quit.load(SeqCst) {
-                    return None;
-                }
-                if start.elapsed() > SPIN {
-                    break;
+                match start.elapsed() {
+                    waited if waited > SPIN => break,
+                    waited if waited > KEEP => thread::yield_now(),
+                    _ => {}
                 }
             }
-            // `run` opens the region before it looks at `parked`, and this side counts itself before it looks
-            // at the state, so one of the two sees the other; an unpark that comes early is kept.
-            self.parked.fetch_add(1, SeqCst);
-            if !is_new(self.state.load(SeqCst)) && !self.quit.load(SeqCst) {
+            asleep.store(true, Relaxed);
+            rest.parked.fetch_add(1, SeqCst);
+            // An unpark that comes early is kept, and one without reason only ends a turn of this loop.
+            while asleep.load(Acquire) && !work() && !rest.quit.load(SeqCst) {
                 thread::park();
             }
-            self.parked.fetch_sub(1, SeqCst);
+            asleep.store(false, Relaxed);
+            rest.parked.fetch_sub(1, SeqCst);
+            if rest.quit.load(SeqCst) {
+                return false;
+            }
         }
     }
+}
+
+fn has_tasks(claims: u64) -> bool {
+    claims & u64::from(u32::MAX) < claims >> 32
+}
+
+/// Looks a few times.
+#[inline(always)]
+fn poll(seen: impl Fn() -> bool) -> bool {
+    for _ in 0..POLLS {
+        if seen() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    false
+}
+
+/// No holder of these locks leaves anything half-done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::usable_cpus;
 
     fn pool(threads: usize) -> Pool {
         Pool::new(NonZeroUsize::new(threads).expect("positive")).expect("threads can be made")
@@ -193,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_task_runs_once() {
-        for threads in [1, 2, 4] {
+        for threads in [1, 2, 4, 8 * usable_cpus()] {
             let pool = pool(threads);
             assert_eq!(pool.threads(), threads);
             for tasks in [0, 1, 2, 3, 17, 200] {
@@ -228,11 +344,53 @@ mod tests {
     }
 
     #[test]
+    fn a_sleeping_worker_comes_to_help() {
+        let pool = pool(2);
+        for _ in 0..3 {
+            thread::sleep(SPIN * 20);
+            // Neither task ends before both have begun, so two threads must have come.
+            let begun = AtomicUsize::new(0);
+            pool.run(2, &|_| {
+                begun.fetch_add(1, SeqCst);
+                while begun.load(SeqCst) < 2 {
+                    thread::yield_now();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_caller_that_sleeps_is_woken_by_the_last_task() {
+        let pool = pool(3);
+        for _ in 0..5 {
+            let ended = AtomicUsize::new(0);
+            pool.run(3, &|_| {
+                thread::sleep(PATIENCE * 20);
+                ended.fetch_add(1, SeqCst);
+            });
+            assert_eq!(ended.load(SeqCst), 3);
+        }
+    }
+
+    #[test]
+    fn a_region_within_a_task_is_done_by_its_caller() {
+        let pool = pool(2);
+        let sum = AtomicUsize::new(0);
+        pool.run(4, &|_| {
+            pool.run(5, &|i| {
+                sum.fetch_add(i, Relaxed);
+            });
+        });
+        assert_eq!(sum.load(Relaxed), 40);
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_leaves_the_pool_usable() {
         let pool = pool(2);
         for bad in 0..8 {
             let run = || pool.run(8, &|i| assert!(i != bad, "task {i}"));
-            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+            let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("a task panicked");
+            assert_eq!(panic.downcast_ref::<String>(), Some(&format!("task {bad}")));
         }
         let ran = AtomicUsize::new(0);
         pool.run(8, &|_| {
