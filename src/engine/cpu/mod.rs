@@ -4,6 +4,7 @@
 //! are batched, because every output element has one order of operations, written down in `contracts/kernels/`.
 
 mod attention;
+mod cache;
 pub(super) mod elementwise;
 mod encodings;
 mod isa;
@@ -11,10 +12,11 @@ mod lanes;
 mod matmul;
 mod pool;
 mod rows;
+mod split;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, visible};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part};
 use crate::models::Weight;
 use crate::{Error, Kind, Result};
 use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
@@ -24,8 +26,9 @@ use pool::Pool;
 use rows::SharedRows;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-pub use attention::Cache;
+pub use cache::Cache;
 pub use isa::{Isa, VARIABLE as ISA_VARIABLE};
 pub use matmul::Matrix;
 pub use rows::Rows;
@@ -36,8 +39,9 @@ pub const NAME: &str = "cpu";
 /// Bytes of weights, times tokens, that a task should hold: some 10 µs of work, ten times the cost of a claim.
 const TASK_COST: usize = 64 << 10;
 
-/// Products of attention below which one thread does it all.
-const SMALL_ATTENTION: usize = 32 << 10;
+/// Vectors of activations that a task of simple arithmetic should hold, some microseconds of work; fewer in all are
+/// left to the caller.
+const TASK_VECTORS: usize = 1 << 10;
 
 /// An instruction set and its threads.
 pub struct Cpu {
@@ -97,6 +101,50 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// Calls `work(first, rows, vectors)` for pieces of the rows of `x`, of so many vectors each; one token is left
+    /// to the caller.
+    ///
+    /// # Errors
+    /// One of those of `work`.
+    fn over_tokens(
+        &self,
+        x: &mut Rows,
+        work: &(dyn Fn(usize, &mut [[f32; WIDTH]], usize) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let vectors = x.vectors();
+        let step = (TASK_VECTORS / vectors).max(1);
+        let rows = x.all_mut();
+        if rows.len() <= step.max(2) * vectors {
+            return work(0, rows, vectors);
+        }
+        let pieces: Vec<_> = rows.chunks_mut(step * vectors).map(|rows| Mutex::new((rows, Ok(())))).collect();
+        self.pool.run(pieces.len(), &|i| {
+            let mut piece = pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let (rows, result) = &mut *piece;
+            *result = work(i * step, rows, vectors);
+        });
+        pieces.into_iter().try_for_each(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// One norm: `x` and `out` are whole vectors, of which `width` values count.
+    fn norm_row(&self, norm: &Norm<Cpu>, width: usize, x: &[[f32; WIDTH]], out: &mut [[f32; WIDTH]]) {
+        self.isa.run(NormRow {
+            rule: norm.rule,
+            width,
+            weight: &norm.weight.data,
+            bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
+            x,
+            out,
+        });
+    }
+}
+
+/// The result of arithmetic that has no errors.
+fn infallible(result: Result<()>) {
+    result.expect("the work gives no error");
+}
+
 impl Vector {
     fn values(&self) -> &[f32] {
         &self.data.as_flattened()[..self.len]
@@ -145,66 +193,71 @@ impl Backend for Cpu {
     }
 
     fn cache(&self, heads: &Heads) -> Cache {
-        Cache::new(heads)
+        Cache::singles(heads)
     }
 
     fn embed(&self, table: &Matrix, ids: &[u32], x: &mut Rows) -> Result<()> {
         x.set_n(ids.len());
-        ids.iter().enumerate().try_for_each(|(t, &id)| table.read_row(id as usize, x.values_mut(t)))
+        let width = x.width();
+        self.over_tokens(x, &|first, rows, vectors| {
+            rows.chunks_exact_mut(vectors)
+                .zip(&ids[first..])
+                .try_for_each(|(row, &id)| table.read_row(id as usize, &mut row.as_flattened_mut()[..width]))
+        })
     }
 
     fn scale(&self, factor: f32, x: &mut Rows) {
-        for t in 0..x.n() {
-            x.values_mut(t).iter_mut().for_each(|x| *x *= factor);
-        }
+        infallible(self.over_tokens(x, &|_, rows, _| {
+            rows.as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
+            Ok(())
+        }));
     }
 
     fn add(&self, x: &Rows, residual: &mut Rows) {
-        for t in 0..x.n() {
-            residual.values_mut(t).iter_mut().zip(x.values(t)).for_each(|(r, x)| *r += x);
-        }
+        infallible(self.over_tokens(residual, &|first, rows, vectors| {
+            for (t, row) in rows.chunks_exact_mut(vectors).enumerate() {
+                let x = x.row(first + t).as_flattened();
+                row.as_flattened_mut().iter_mut().zip(x).for_each(|(r, x)| *r += x);
+            }
+            Ok(())
+        }));
     }
 
     fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) {
-        let vectors = head_dim.div_ceil(WIDTH);
-        let (mut head, mut normed) = (vec![[0.0; WIDTH]; vectors], vec![[0.0; WIDTH]; vectors]);
-        for t in 0..x.n() {
-            for values in x.values_mut(t).chunks_exact_mut(head_dim) {
-                head.as_flattened_mut()[..head_dim].copy_from_slice(values);
-                self.isa.run(NormRow {
-                    rule: norm.rule,
-                    width: head_dim,
-                    weight: &norm.weight.data,
-                    bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
-                    x: &head,
-                    out: &mut normed,
-                });
-                values.copy_from_slice(&normed.as_flattened()[..head_dim]);
+        let (wide, width) = (head_dim.div_ceil(WIDTH), x.width());
+        infallible(self.over_tokens(x, &|_, rows, vectors| {
+            let (mut head, mut normed) = (vec![[0.0; WIDTH]; wide], vec![[0.0; WIDTH]; wide]);
+            for row in rows.chunks_exact_mut(vectors) {
+                for values in row.as_flattened_mut()[..width].chunks_exact_mut(head_dim) {
+                    head.as_flattened_mut()[..head_dim].copy_from_slice(values);
+                    self.norm_row(norm, head_dim, &head, &mut normed);
+                    values.copy_from_slice(&normed.as_flattened()[..head_dim]);
+                }
             }
-        }
+            Ok(())
+        }));
     }
 
-    fn add_positions(&self, table: &Matrix, start: usize, x: &mut Rows) -> Result<()> {
-        let mut position = vec![0.0; x.width()];
-        for t in 0..x.n() {
-            table.read_row(start + t, &mut position)?;
-            x.values_mut(t).iter_mut().zip(&position).for_each(|(x, p)| *x += p);
-        }
-        Ok(())
+    fn add_positions(&self, table: &Matrix, positions: &[usize], x: &mut Rows) -> Result<()> {
+        let width = x.width();
+        self.over_tokens(x, &|first, rows, vectors| {
+            let mut position = vec![0.0; width];
+            for (row, at) in rows.chunks_exact_mut(vectors).zip(&positions[first..]) {
+                table.read_row(*at, &mut position)?;
+                row.as_flattened_mut().iter_mut().zip(&position).for_each(|(x, p)| *x += p);
+            }
+            Ok(())
+        })
     }
 
     fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) {
         out.set_n(x.n());
-        for t in 0..x.n() {
-            self.isa.run(NormRow {
-                rule: norm.rule,
-                width: x.width(),
-                weight: &norm.weight.data,
-                bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
-                x: x.row(t),
-                out: out.row_mut(t),
-            });
-        }
+        infallible(self.over_tokens(out, &|first, rows, vectors| {
+            for (t, row) in rows.chunks_exact_mut(vectors).enumerate() {
+                self.norm_row(norm, x.width(), x.row(first + t), row);
+            }
+            Ok(())
+        }));
     }
 
     fn linear<const N: usize>(
@@ -246,19 +299,10 @@ impl Backend for Cpu {
         &self,
         heads: &Heads,
         angles: Option<&Angles>,
-        start: usize,
-        (q, k, v): (&mut Rows, &mut Rows, &Rows),
-        cache: &mut Cache,
+        qkv: (&mut Rows, &mut Rows, &Rows),
+        parts: &mut [Part<'_, Cache>],
     ) {
-        for t in 0..q.n() {
-            if let Some(angles) = angles {
-                let both = [q.values_mut(t), k.values_mut(t)];
-                for head in both.into_iter().flat_map(|row| row.chunks_exact_mut(heads.head_dim)) {
-                    angles.rotate(t, head);
-                }
-            }
-            cache.store(start + t, k.values(t), v.values(t));
-        }
+        cache::rope_store((self.isa, &self.pool), heads, angles, qkv, parts);
     }
 
     fn attend(
@@ -266,25 +310,10 @@ impl Backend for Cpu {
         heads: &Heads,
         window: Option<usize>,
         q: &Rows,
-        cache: &Cache,
-        start: usize,
+        parts: &[Part<'_, Cache>],
         out: &mut Rows,
     ) {
-        out.set_n(q.n());
-        let shared = out.shared();
-        let work = |task: usize| {
-            let (t, head) = (task / heads.n_heads, task % heads.n_heads);
-            // SAFETY: every task has its own token and head, hence its own columns.
-            unsafe {
-                attention::attend(self.isa, (heads, cache), q, (t, head), visible(window, start + t), shared);
-            };
-        };
-        let tasks = q.n() * heads.n_heads;
-        if tasks * heads.head_dim * (start + q.n()) < SMALL_ATTENTION {
-            (0..tasks).for_each(work);
-        } else {
-            self.pool.run(tasks, &work);
-        }
+        attention::attend((self.isa, &self.pool), (heads, window), q, parts, out);
     }
 
     fn gated(
