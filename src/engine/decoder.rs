@@ -3,7 +3,9 @@
 //! Families differ by the switches of [`ModelConfig`], backends by the operations of [`Backend`].
 
 use super::tap::Taps;
-use super::{Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Observer, Op, Rope, Want};
+use super::{
+    Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Observer, Op, Part, Rope, Want,
+};
 use crate::models::{Ffn, Model, ModelConfig, Position, RopeScaling};
 use crate::{Error, Kind, Result};
 use std::sync::Arc;
@@ -95,8 +97,9 @@ impl<B: Backend> Sequence<B> {
     fn append(&mut self, ids: &[u32], want: Option<Want>) -> Result<Vec<f32>> {
         let Decoder { backend: b, config, heads, rope, local_rope, weights: w } = &*self.decoder;
         let (start, n) = (self.position, ids.len());
-        let angles: Option<Angles> = rope.as_ref().map(|r| r.angles(start, n));
-        let local_angles: Option<Angles> = local_rope.as_ref().map(|r| r.angles(start, n));
+        let positions: Vec<usize> = (start..start + n).collect();
+        let angles = |rope: &Option<Rope>| rope.as_ref().map(|r| r.angles(positions.iter().copied()));
+        let (angles, local_angles): (Option<Angles>, Option<Angles>) = (angles(rope), angles(local_rope));
         let mut taps = Taps { observer: self.observer.as_deref_mut().map(|o| o as _), start, n };
 
         b.embed(&w.token_embd, ids, &mut self.x)?;
@@ -105,7 +108,7 @@ impl<B: Backend> Sequence<B> {
         }
         taps.show(b, None, Op::Embedding, &mut self.x)?;
         if let Some(table) = &w.position_embd {
-            b.add_positions(table, start, &mut self.x)?;
+            b.add_positions(table, &positions, &mut self.x)?;
             taps.show(b, None, Op::Positions, &mut self.x)?;
         }
         for (l, (layer, cache)) in w.layers.iter().zip(&mut self.caches).enumerate() {
@@ -124,13 +127,14 @@ impl<B: Backend> Sequence<B> {
                 taps.show(b, l, Op::QNorm, &mut self.q)?;
                 taps.show(b, l, Op::KNorm, &mut self.k)?;
             }
-            b.rope_store(heads, angles, start, (&mut self.q, &mut self.k, &self.v), cache);
+            let mut parts = [Part { rows: 0..n, start, cache }];
+            b.rope_store(heads, angles, (&mut self.q, &mut self.k, &self.v), &mut parts);
             taps.show(b, l, Op::QRotated, &mut self.q)?;
             if taps.show(b, l, Op::KRotated, &mut self.k)? {
                 // The cache holds the other keys: stored once more, rotated already.
-                b.rope_store(heads, None, start, (&mut self.q, &mut self.k, &self.v), cache);
+                b.rope_store(heads, None, (&mut self.q, &mut self.k, &self.v), &mut parts);
             }
-            b.attend(heads, window, &self.q, cache, start, &mut self.attended);
+            b.attend(heads, window, &self.q, &parts, &mut self.attended);
             taps.show(b, l, Op::Attention, &mut self.attended)?;
             match &layer.post_attn_norm {
                 None if !taps.wanted(Op::OProj) => {

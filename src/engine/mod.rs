@@ -75,8 +75,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn add(&self, x: &Self::Buffer, residual: &mut Self::Buffer);
     /// `x[t, h] = norm(x[t, h])` for every head, in place: `x` is `[n, heads, head_dim]`.
     fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Self::Buffer);
-    /// `x[t] += table[start + t]`: learned positions.
-    fn add_positions(&self, table: &Self::Matrix, start: usize, x: &mut Self::Buffer) -> Result<()>;
+    /// `x[t] += table[positions[t]]`: learned positions.
+    fn add_positions(&self, table: &Self::Matrix, positions: &[usize], x: &mut Self::Buffer) -> Result<()>;
     /// `out[t] = norm(x[t])`.
     fn norm(&self, norm: &Norm<Self>, x: &Self::Buffer, out: &mut Self::Buffer);
     /// `outs[i] = x weights[i]ᵀ + biases[i]`: several weights of one input at once.
@@ -88,25 +88,23 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> Result<()>;
     /// `residual += x weightᵀ + bias`.
     fn linear_add(&self, weight: &Linear<Self>, x: &Self::Buffer, residual: &mut Self::Buffer) -> Result<()>;
-    /// Rotates `q` `[n, n_heads, head_dim]` and `k` `[n, n_kv_heads, head_dim]` where there are angles, then
-    /// stores `k` and `v` at positions `start..start + n`.
+    /// Rotates `q` `[n, n_heads, head_dim]` and `k` `[n, n_kv_heads, head_dim]` where there are angles, of every
+    /// row one, then stores `k` and `v` of every part at its positions. The parts hold all rows, in order.
     fn rope_store(
         &self,
         heads: &Heads,
         angles: Option<&Angles>,
-        start: usize,
         qkv: (&mut Self::Buffer, &mut Self::Buffer, &Self::Buffer),
-        cache: &mut Self::Cache,
+        parts: &mut [Part<'_, Self::Cache>],
     );
-    /// Causal attention of the queries at positions `start..` over the last `window` positions, or over all:
-    /// `out` is `[n, n_heads, head_dim]`.
+    /// Causal attention of the queries of every part over the last `window` positions of its cache, or over all:
+    /// `out` is `[n, n_heads, head_dim]`. The parts hold all rows, in order.
     fn attend(
         &self,
         heads: &Heads,
         window: Option<usize>,
         q: &Self::Buffer,
-        cache: &Self::Cache,
-        start: usize,
+        parts: &[Part<'_, Self::Cache>],
         out: &mut Self::Buffer,
     );
     /// `out = activation(x gateᵀ) * (x upᵀ)`.
@@ -128,6 +126,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
         x: &Self::Buffer,
         rows: Range<usize>,
     ) -> Result<Vec<f32>>;
+}
+
+/// The rows of a pass that belong to one sequence, in order of their positions.
+pub struct Part<'a, C> {
+    /// Rows of the pass.
+    pub rows: Range<usize>,
+    /// Position of the first of them.
+    pub start: usize,
+    /// Keys and values of the layer at hand.
+    pub cache: &'a mut C,
 }
 
 /// A backend in the table.

@@ -1,11 +1,11 @@
 //! Every operation of the `cpu` backend against the reference, within the tolerance of its contract, on every
 //! instruction set of this processor.
 
-use super::cpu::elementwise::{Gelu, GeluMul, SiluMul, Softmax};
-use super::cpu::{Cpu, Isa, Numerics};
+use super::cpu::elementwise::{Gelu, GeluMul, SiluMul};
+use super::cpu::{Cache, Cpu, Isa, Numerics};
 use super::random_model::{Random, tensor};
 use super::reference::{self, Reference};
-use super::{Activation, Backend, Heads, Linear, Norm, NormRule, Rope};
+use super::{Activation, Backend, Heads, Linear, Norm, NormRule, Part, Rope};
 use crate::contract::kernels::Kernel;
 use crate::models::{NormKind, Position, RopeScaling, RowOrder, Weight};
 use crate::tensor::DType;
@@ -100,13 +100,13 @@ fn norms_follow_their_contracts() {
 #[test]
 fn softmax_follows_its_contract() {
     let mut random = Random(3);
-    for n in [1, 2, 15, 16, 17, 300] {
+    for n in [1, 2, 15, 16, 17, 300, 600] {
         for spread in [0.1, 5.0, 80.0] {
             let scores = values(&mut random, n, spread);
             let exact: Vec<f64> = scores.iter().map(|s| f64::from(*s)).collect();
             let expected: Vec<f32> = reference::softmax(&exact).iter().map(|p| *p as f32).collect();
-            for isa in Isa::available() {
-                let found = softmax(isa, &scores);
+            for cpu in backends() {
+                let found = softmax(&cpu, &scores);
                 judge("softmax", &expected, &found, &format!("{n} scores within {spread}"));
                 let sum: f64 = found.iter().map(|p| f64::from(*p)).sum();
                 assert!((sum - 1.0).abs() < 1e-6, "{n} scores sum to {sum}");
@@ -117,72 +117,171 @@ fn softmax_follows_its_contract() {
 
 #[test]
 fn softmax_ignores_a_shift() {
-    // Quarters below 16 stay exact when 64 is added.
-    let scores: Vec<f32> = (0..40).map(|i| (i * 7 % 64) as f32 / 4.0).collect();
+    // Quarters below 16 stay exact when 64 is added; the scores fill more than one split.
+    let scores: Vec<f32> = (0..300).map(|i| (i * 7 % 64) as f32 / 4.0).collect();
     let shifted: Vec<f32> = scores.iter().map(|s| s + 64.0).collect();
-    for isa in Isa::available() {
-        assert_eq!(softmax(isa, &scores), softmax(isa, &shifted), "{}", isa.name());
+    for cpu in backends() {
+        assert_eq!(softmax(&cpu, &scores), softmax(&cpu, &shifted));
     }
 }
 
-fn softmax(isa: Isa, scores: &[f32]) -> Vec<f32> {
-    // Stale values beyond the scores must not count.
-    let mut lanes = vec![[1e9; 16]; scores.len().div_ceil(16)];
-    lanes.as_flattened_mut()[..scores.len()].copy_from_slice(scores);
-    isa.run(Softmax(&mut lanes, scores.len()));
-    let (all, after) = lanes.as_flattened().split_at(scores.len());
-    assert!(after.iter().all(|p| *p == 0.0));
-    all.to_vec()
+/// Attention whose scores are given and whose values are the unit vectors gives the weights themselves.
+fn softmax(cpu: &Cpu, scores: &[f32]) -> Vec<f32> {
+    let n = scores.len();
+    let heads = Heads { n_heads: 1, n_kv_heads: 1, head_dim: n, scale: 1.0 };
+    let (mut keys, mut units) = (vec![0.0; n * n], vec![0.0; n * n]);
+    for (i, score) in scores.iter().enumerate() {
+        keys[i * n] = *score;
+        units[i * n + i] = 1.0;
+    }
+    let mut cache = cpu.cache(&heads);
+    let (mut q, mut k, v) = (cpu.upload(n, &units), cpu.upload(n, &keys), cpu.upload(n, &units));
+    cpu.rope_store(
+        &heads,
+        None,
+        (&mut q, &mut k, &v),
+        &mut [Part { rows: 0..n, start: 0, cache: &mut cache }],
+    );
+    let (q, mut out) = (cpu.upload(n, &units[..n]), cpu.buffer(n));
+    cpu.attend(&heads, None, &q, &[Part { rows: 0..1, start: n - 1, cache: &mut cache }], &mut out);
+    cpu.download(&out)
+}
+
+/// Queries, keys and values `[n, heads, head_dim]` of one sequence.
+type Qkv = [Vec<f32>; 3];
+
+/// Stores and attends to `qkv` in pieces that end at `ends`; the outputs of the last piece.
+fn attention<B: Backend>(
+    b: &B,
+    heads: &Heads,
+    rope: Option<&Rope>,
+    [q, k, v]: &Qkv,
+    (mut cache, window, ends): (B::Cache, Option<usize>, &[usize]),
+) -> Vec<f32> {
+    let (wide, narrow) = (heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim);
+    let (mut last, mut start) = (Vec::new(), 0);
+    for &end in ends {
+        let mut q = b.upload(wide, &q[start * wide..end * wide]);
+        let mut k = b.upload(narrow, &k[start * narrow..end * narrow]);
+        let v = b.upload(narrow, &v[start * narrow..end * narrow]);
+        let angles = rope.map(|r| r.angles(start..end));
+        let mut parts = [Part { rows: 0..end - start, start, cache: &mut cache }];
+        b.rope_store(heads, angles.as_ref(), (&mut q, &mut k, &v), &mut parts);
+        let mut out = b.buffer(wide);
+        b.attend(heads, window, &q, &parts, &mut out);
+        (last, start) = (b.download(&out), end);
+    }
+    last
+}
+
+fn heads_of(head_dim: usize, n_heads: usize, n_kv_heads: usize) -> Heads {
+    Heads { n_heads, n_kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() }
 }
 
 #[test]
 fn attention_follows_its_contract() {
-    fn run<B: Backend>(
-        b: &B,
-        heads: &Heads,
-        rope: &Rope,
-        [q, k, v]: &[Vec<f32>; 3],
-        (window, first): (Option<usize>, usize),
-    ) -> Vec<f32> {
-        let (wide, narrow) = (heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim);
-        let (mut cache, mut last) = (b.cache(heads), Vec::new());
-        let n = q.len() / wide;
-        for (start, end) in [(0, first), (first, n)] {
-            let mut q = b.upload(wide, &q[start * wide..end * wide]);
-            let mut k = b.upload(narrow, &k[start * narrow..end * narrow]);
-            let v = b.upload(narrow, &v[start * narrow..end * narrow]);
-            let angles = rope.angles(start, end - start);
-            b.rope_store(heads, Some(&angles), start, (&mut q, &mut k, &v), &mut cache);
-            let mut out = b.buffer(wide);
-            b.attend(heads, window, &q, &cache, start, &mut out);
-            last = b.download(&out);
-        }
-        last
-    }
     let mut random = Random(4);
-    for (head_dim, n, first) in [(64, 300, 280), (80, 90, 1), (10, 40, 33), (16, 5, 4)] {
-        let heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim, scale: 1.0 / (head_dim as f32).sqrt() };
-        let position = Position::Rope { theta: 10000.0, dim: head_dim };
-        let rope = Rope::new(&position, &RopeScaling::None).expect("rotary");
+    let plain = |dim| Rope::new(&Position::Rope { theta: 10000.0, dim }, &RopeScaling::None).expect("rotary");
+    for (head_dim, n, first) in [(64, 600, 580), (80, 90, 1), (10, 300, 33), (16, 5, 4)] {
+        let heads = heads_of(head_dim, 6, 2);
+        let rope = plain(head_dim);
         let qkv = [6, 2, 2].map(|h| values(&mut random, n * h * head_dim, 2.0));
-        let everything = run(&Reference, &heads, &rope, &qkv, (None, first));
-        // Windows that end inside a tile, at one, inside a segment and beyond the start.
-        for window in [None, Some(1), Some(3), Some(16), Some(17), Some(70), Some(1000)] {
-            let expected = run(&Reference, &heads, &rope, &qkv, (window, first));
+        let reference = |window| {
+            attention(&Reference, &heads, Some(&rope), &qkv, (Reference.cache(&heads), window, &[first, n]))
+        };
+        let everything = reference(None);
+        // Windows that end inside a tile, at one, inside a segment and a split, and beyond the start.
+        for window in [None, Some(1), Some(3), Some(16), Some(17), Some(70), Some(330), Some(1000)] {
+            let expected = reference(window);
             assert_eq!(
                 expected == everything,
                 window.is_none_or(|w| w >= n),
                 "a window must be seen: {window:?}"
             );
+            let mut bits = None;
             for cpu in backends() {
-                let found = run(&cpu, &heads, &rope, &qkv, (window, first));
-                judge(
-                    "attention",
-                    &expected,
-                    &found,
-                    &format!("width {head_dim}, {n} positions, {window:?}"),
-                );
+                let case = format!("width {head_dim}, {n} positions, {window:?}");
+                let whole = (cpu.cache(&heads), window, &[first, n][..]);
+                let found = attention(&cpu, &heads, Some(&rope), &qkv, whole);
+                judge("attention", &expected, &found, &case);
+                let ends: Vec<usize> = [first].into_iter().chain(n - (n - first).min(20)..=n).collect();
+                let one_by_one = (cpu.cache(&heads), window, ends.as_slice());
+                let last = attention(&cpu, &heads, Some(&rope), &qkv, one_by_one);
+                assert!(found.ends_with(&last), "{case}: one token alone");
+                assert!(*bits.get_or_insert(found.clone()) == found, "{case}: another instruction set");
             }
+        }
+    }
+}
+
+#[test]
+fn attention_over_halves_is_attention_over_rounded_keys_and_values() {
+    let mut random = Random(9);
+    for (head_dim, n, first) in [(64, 300, 250), (20, 70, 1)] {
+        let heads = heads_of(head_dim, 4, 2);
+        let qkv: Qkv = [4, 2, 2].map(|h| values(&mut random, n * h * head_dim, 2.0));
+        let round = |v: &Vec<f32>| v.iter().map(|v| half::f16::from_f32(*v).to_f32()).collect();
+        let rounded: Qkv = [qkv[0].clone(), round(&qkv[1]), round(&qkv[2])];
+        for window in [None, Some(17)] {
+            let run = |qkv| {
+                attention(&Reference, &heads, None, qkv, (Reference.cache(&heads), window, &[first, n]))
+            };
+            let (expected, exact) = (run(&rounded), run(&qkv));
+            for cpu in backends() {
+                let halves = (Cache::halves(&heads), window, &[first, n][..]);
+                let found = attention(&cpu, &heads, None, &qkv, halves);
+                judge("attention", &expected, &found, &format!("halves, width {head_dim}, {window:?}"));
+                // A value rounds by 2^-11 of itself. So does a key, and a score by 2^-11 |q| |k| / sqrt(head_dim).
+                let score = (2f64 / 3.0).sqrt() * 2.0 * 2.0 * (head_dim as f64).sqrt() / 2048.0;
+                let bound = 2.0 * (1.0 / 2048.0 + (2.0 * score).exp_m1());
+                let worst =
+                    exact.iter().zip(&found).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+                assert!((1e-6..=bound).contains(&worst), "{worst} of {bound}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_in_one_pass_attend_to_themselves() {
+    let mut random = Random(10);
+    let heads = heads_of(32, 4, 2);
+    // Tokens that each sequence has already, and tokens of this pass.
+    let sequences = [(0, 3), (70, 1), (300, 40), (5, 1), (255, 2)];
+    let all: Vec<Qkv> = sequences
+        .iter()
+        .map(|(before, n)| [4, 2, 2].map(|h| values(&mut random, (before + n) * h * 32, 2.0)))
+        .collect();
+    for cpu in backends() {
+        for make in [Cache::singles, Cache::halves] {
+            let alone: Vec<Vec<f32>> = sequences
+                .iter()
+                .zip(&all)
+                .map(|((before, n), qkv)| {
+                    attention(&cpu, &heads, None, qkv, (make(&heads), Some(290), &[*before, before + n]))
+                })
+                .collect();
+            let mut caches: Vec<Cache> = sequences.iter().map(|_| make(&heads)).collect();
+            let (mut pass, mut parts, mut row) = ([vec![], vec![], vec![]], vec![], 0);
+            for (((before, n), qkv), cache) in sequences.iter().zip(&all).zip(&mut caches) {
+                let cut = |i: usize, width: usize| qkv[i].split_at(before * width);
+                let [mut q, mut k] = [(0, 128), (1, 64)].map(|(i, width)| cpu.upload(width, cut(i, width).0));
+                let (v, first) = (cpu.upload(64, cut(2, 64).0), Part { rows: 0..*before, start: 0, cache });
+                let mut first = [first];
+                cpu.rope_store(&heads, None, (&mut q, &mut k, &v), &mut first);
+                let [first] = first;
+                [128, 64, 64]
+                    .into_iter()
+                    .enumerate()
+                    .for_each(|(i, w)| pass[i].extend_from_slice(cut(i, w).1));
+                parts.push(Part { rows: row..row + n, start: *before, cache: first.cache });
+                row += n;
+            }
+            let (mut q, mut k) = (cpu.upload(128, &pass[0]), cpu.upload(64, &pass[1]));
+            cpu.rope_store(&heads, None, (&mut q, &mut k, &cpu.upload(64, &pass[2])), &mut parts);
+            let mut out = cpu.buffer(128);
+            cpu.attend(&heads, Some(290), &q, &parts, &mut out);
+            assert!(cpu.download(&out) == alone.concat());
         }
     }
 }
@@ -243,7 +342,7 @@ fn embedding_follows_its_contract() {
     fn run<B: Backend>(b: &B, table: &Weight, positions: &Weight) -> Vec<f32> {
         let mut x = b.buffer(96);
         b.embed(&b.matrix(table).expect("has a codec"), &[3, 0, 36, 3], &mut x).expect("valid");
-        b.add_positions(&b.matrix(positions).expect("has a codec"), 5, &mut x).expect("valid");
+        b.add_positions(&b.matrix(positions).expect("has a codec"), &[5, 6, 7, 8], &mut x).expect("valid");
         b.download(&x)
     }
     let mut random = Random(6);

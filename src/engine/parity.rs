@@ -93,6 +93,26 @@ fn long_contexts_cross_segments_and_pieces_with_the_same_bits() {
 }
 
 #[test]
+fn depths_of_several_splits_and_windows_across_them_give_the_same_bits() {
+    let deep = |c: ModelConfig| ModelConfig { max_positions: 800, n_layers: 2, ..c };
+    let wide = |w: Window| Window { size: 270, ..w };
+    let windowed = ModelConfig { window: gemma_like().window.map(wide), ..gemma_like() };
+    for config in [config("llama"), windowed].map(deep) {
+        let model = model(&config, DType::Q8_0, 3);
+        let ids = Random(4).ids(700, 131);
+        let batch = logits(&cpu(&model, best(), 2), &ids, &[700]);
+        for isa in Isa::available().into_iter().filter(|isa| isa.name() != "scalar") {
+            let pieces = logits(&cpu(&model, isa, 3), &ids, &[250, 1, 5, 1, 300, 140, 1]);
+            assert!(bits(&batch) == bits(&pieces), "{}", isa.name());
+        }
+        let judge = logits(&engine(Reference, &model), &ids, &[700]);
+        let spread = judge.iter().fold(0f32, |m, l| m.max(l.abs()));
+        let worst = judge.iter().zip(&batch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 1e-4 * spread, "{worst} of {spread}");
+    }
+}
+
+#[test]
 fn cpu_is_close_to_the_reference() {
     for (config, dtype) in cases() {
         let (model, family) = (model(&config, dtype, 77), &config.family);

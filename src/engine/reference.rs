@@ -3,7 +3,7 @@
 //! Each operation follows the equation of its contract in `contracts/kernels/` and nothing else: no blocks, no
 //! layout, no tricks. Weights are decoded row by row.
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, visible};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, visible};
 use crate::Result;
 use crate::models::{NormKind, Weight};
 use crate::quant;
@@ -23,6 +23,7 @@ pub struct Rows {
 }
 
 /// Keys and values of one layer.
+#[derive(Clone)]
 pub struct Cache {
     keys: Vec<f32>,   // [positions, n_kv_heads, head_dim]
     values: Vec<f32>, // [positions, n_kv_heads, head_dim]
@@ -96,10 +97,10 @@ impl Backend for Reference {
         x.data = out.data;
     }
 
-    fn add_positions(&self, table: &Weight, start: usize, x: &mut Rows) -> Result<()> {
+    fn add_positions(&self, table: &Weight, positions: &[usize], x: &mut Rows) -> Result<()> {
         let mut position = vec![0.0; x.width];
-        for (t, row) in x.data.chunks_exact_mut(x.width).enumerate() {
-            read_row(table, start + t, &mut position)?;
+        for (row, at) in x.data.chunks_exact_mut(x.width).zip(positions) {
+            read_row(table, *at, &mut position)?;
             row.iter_mut().zip(&position).for_each(|(x, p)| *x += p);
         }
         Ok(())
@@ -141,9 +142,8 @@ impl Backend for Reference {
         &self,
         heads: &Heads,
         angles: Option<&Angles>,
-        start: usize,
         (q, k, v): (&mut Rows, &mut Rows, &Rows),
-        cache: &mut Cache,
+        parts: &mut [Part<'_, Cache>],
     ) {
         if let Some(angles) = angles {
             for rows in [q, &mut *k] {
@@ -152,11 +152,13 @@ impl Backend for Reference {
                 }
             }
         }
-        // A sequence that failed half-way stores its positions again.
-        cache.keys.truncate(start * k.width);
-        cache.values.truncate(start * v.width);
-        cache.keys.extend_from_slice(&k.data);
-        cache.values.extend_from_slice(&v.data);
+        for Part { rows, start, cache } in parts {
+            for (kept, new) in [(&mut cache.keys, &*k), (&mut cache.values, v)] {
+                // A sequence that failed half-way stores its positions again.
+                kept.truncate(*start * new.width);
+                kept.extend_from_slice(&new.data[rows.start * new.width..rows.end * new.width]);
+            }
+        }
     }
 
     fn attend(
@@ -164,24 +166,26 @@ impl Backend for Reference {
         heads: &Heads,
         window: Option<usize>,
         q: &Rows,
-        cache: &Cache,
-        start: usize,
+        parts: &[Part<'_, Cache>],
         out: &mut Rows,
     ) {
         let (dim, kv_width) = (heads.head_dim, heads.n_kv_heads * heads.head_dim);
         out.data.clear();
-        for (t, token) in q.iter().enumerate() {
-            for (h, query) in token.chunks_exact(dim).enumerate() {
-                let at = heads.kv_head(h) * dim;
-                let (keys, values) = (cache.keys.chunks_exact(kv_width), cache.values.chunks_exact(kv_width));
-                let seen = visible(window, start + t);
-                let score = |key: &[f32]| dot(query, &key[at..at + dim]) * f64::from(heads.scale);
-                let p = softmax(&keys.take(seen.end).skip(seen.start).map(score).collect::<Vec<f64>>());
-                let mut sum = vec![0f64; dim];
-                for (p, value) in p.iter().zip(values.skip(seen.start)) {
-                    sum.iter_mut().zip(&value[at..at + dim]).for_each(|(s, v)| *s += p * f64::from(*v));
+        for Part { rows, start, cache } in parts {
+            for (t, token) in q.iter().skip(rows.start).take(rows.len()).enumerate() {
+                for (h, query) in token.chunks_exact(dim).enumerate() {
+                    let at = heads.kv_head(h) * dim;
+                    let keys = cache.keys.chunks_exact(kv_width);
+                    let values = cache.values.chunks_exact(kv_width);
+                    let seen = visible(window, start + t);
+                    let score = |key: &[f32]| dot(query, &key[at..at + dim]) * f64::from(heads.scale);
+                    let p = softmax(&keys.take(seen.end).skip(seen.start).map(score).collect::<Vec<f64>>());
+                    let mut sum = vec![0f64; dim];
+                    for (p, value) in p.iter().zip(values.skip(seen.start)) {
+                        sum.iter_mut().zip(&value[at..at + dim]).for_each(|(s, v)| *s += p * f64::from(*v));
+                    }
+                    out.data.extend(sum.iter().map(|s| *s as f32));
                 }
-                out.data.extend(sum.iter().map(|s| *s as f32));
             }
         }
     }

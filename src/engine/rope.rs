@@ -8,7 +8,7 @@ pub struct Rope {
     inv_freq: Vec<f32>, // [dim / 2]
 }
 
-/// Cosines and sines of some consecutive positions.
+/// Cosines and sines of some positions.
 #[derive(Debug, Clone)]
 pub struct Angles {
     half: usize,
@@ -35,13 +35,12 @@ impl Rope {
         }
     }
 
-    /// Cosines and sines of positions `start..start + n`: the angle is rounded to f32, its cosine and sine are
-    /// those of the rounded angle.
-    pub fn angles(&self, start: usize, n: usize) -> Angles {
+    /// Cosines and sines of some positions: the angle is rounded to f32, its cosine and sine are those of the
+    /// rounded angle.
+    pub fn angles(&self, positions: impl IntoIterator<Item = usize>) -> Angles {
         let half = self.inv_freq.len();
-        let mut angles =
-            Angles { half, cos: Vec::with_capacity(n * half), sin: Vec::with_capacity(n * half) };
-        for position in start..start + n {
+        let mut angles = Angles { half, cos: Vec::new(), sin: Vec::new() };
+        for position in positions {
             for &inv in &self.inv_freq {
                 let (sin, cos) = f64::from(position as f32 * inv).sin_cos();
                 angles.cos.push(cos as f32);
@@ -55,6 +54,7 @@ impl Rope {
 impl Angles {
     /// Rotates one head's leading `2 * half` elements at the `t`-th of the positions:
     /// `(a, b) -> (a cos - b sin, b cos + a sin)` for the pairs `(i, i + half)`, each product rounded.
+    #[inline(always)]
     pub fn rotate(&self, t: usize, head: &mut [f32]) {
         let at = t * self.half..(t + 1) * self.half;
         let (first, rest) = head.split_at_mut(self.half);
@@ -73,7 +73,7 @@ mod tests {
         let plain = Position::Rope { theta: 10000.0, dim: head.len() };
         let rope = Rope::new(&plain, &RopeScaling::None).expect("rotary");
         let mut out = head.to_vec();
-        rope.angles(position, 1).rotate(0, &mut out);
+        rope.angles([position]).rotate(0, &mut out);
         out
     }
 
@@ -97,7 +97,7 @@ mod tests {
         let plain = Position::Rope { theta: 10000.0, dim: 8 };
         let turned = |position: usize, scaling: RopeScaling| {
             let mut head: Vec<f32> = (0..8).map(|i| i as f32).collect();
-            Rope::new(&plain, &scaling).expect("rotary").angles(position, 1).rotate(0, &mut head);
+            Rope::new(&plain, &scaling).expect("rotary").angles([position]).rotate(0, &mut head);
             head
         };
         assert_eq!(turned(32, RopeScaling::Linear { factor: 8.0 }), turned(4, RopeScaling::None));

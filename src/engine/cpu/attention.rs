@@ -1,179 +1,249 @@
-//! Causal attention over a cache laid out for it: contract `contracts/kernels/attention.yaml`.
+//! Causal attention by splits of the context: contract `contracts/kernels/attention.yaml`.
 //!
-//! Keys stand in tiles of 16 positions, so a score is one fma chain over the head's width and 16 positions are 16
-//! lanes. Values stand by position, so an output is one fma chain over positions.
+//! A task computes some splits for the queries of some tokens that share a key head; what the splits leave is
+//! combined in ascending order. So a result depends on the visible positions alone, not on who computed what.
 
-use super::elementwise::softmax;
+use super::Cache;
+use super::cache::{Kept, Segments, Sixteen};
+use super::elementwise::exp;
 use super::isa::{Isa, Kernel};
 use super::lanes::{Lanes, WIDTH};
+use super::pool::Pool;
 use super::rows::{Rows, SharedRows};
-use crate::engine::Heads;
-use std::array::from_fn;
+use super::split::{Queries, SPLIT, one_split, pack};
+use crate::engine::{Heads, Part};
+use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-/// Positions that are allocated at once.
-const SEGMENT: usize = 256;
-/// Tiles whose chains run side by side.
-const GROUP: usize = 4;
+/// Queries of a task: many share a load of keys and values, few leave tasks for all threads.
+const ROWS: usize = 24;
 
-/// Keys and values of one layer; grows by segments and never moves.
-pub struct Cache {
-    n_kv_heads: usize,
-    head_dim: usize,
-    segments: Vec<Segment>,
-}
+/// Multiplications of attention below which one thread does it all: some 10 µs.
+const SMALL: usize = 128 << 10;
 
-struct Segment {
-    keys: Vec<[f32; WIDTH]>,   // [n_kv_heads, SEGMENT / 16, head_dim] of 16 positions
-    values: Vec<[f32; WIDTH]>, // [n_kv_heads, SEGMENT, head_dim in vectors]
-}
+/// Tasks per thread from which on no block is divided.
+const TASKS: usize = 4;
 
-impl Cache {
-    pub(super) fn new(heads: &Heads) -> Cache {
-        Cache { n_kv_heads: heads.n_kv_heads, head_dim: heads.head_dim, segments: Vec::new() }
-    }
+type Vector = [f32; WIDTH];
 
-    /// Vectors of a value.
-    fn vectors(&self) -> usize {
-        self.head_dim.div_ceil(WIDTH)
-    }
-
-    /// Keeps key and value (`[n_kv_heads, head_dim]` each) of `position`.
-    pub(super) fn store(&mut self, position: usize, key: &[f32], value: &[f32]) {
-        let (dim, vectors, heads) = (self.head_dim, self.vectors(), self.n_kv_heads);
-        while self.segments.len() * SEGMENT <= position {
-            self.segments.push(Segment {
-                keys: vec![[0.0; WIDTH]; heads * SEGMENT / WIDTH * dim],
-                values: vec![[0.0; WIDTH]; heads * SEGMENT * vectors],
-            });
-        }
-        let (segment, at) = (&mut self.segments[position / SEGMENT], position % SEGMENT);
-        for (h, (key, value)) in key.chunks_exact(dim).zip(value.chunks_exact(dim)).enumerate() {
-            let tile = (h * SEGMENT / WIDTH + at / WIDTH) * dim;
-            key.iter().zip(&mut segment.keys[tile..]).for_each(|(k, lanes)| lanes[at % WIDTH] = *k);
-            let row = (h * SEGMENT + at) * vectors;
-            segment.values[row..row + vectors].as_flattened_mut()[..dim].copy_from_slice(value);
-        }
-    }
-}
-
-impl Segment {
-    /// The tiles of one head from tile `first` on, `[tiles, head_dim]`.
-    #[inline(always)]
-    fn tiles(&self, head: usize, first: usize, dim: usize) -> &[[f32; WIDTH]] {
-        &self.keys[(head * SEGMENT / WIDTH + first) * dim..][..GROUP * dim]
-    }
-
-    /// The values of one head, `[SEGMENT, vectors]`.
-    #[inline(always)]
-    fn values(&self, head: usize, vectors: usize) -> &[[f32; WIDTH]] {
-        &self.values[head * SEGMENT * vectors..][..SEGMENT * vectors]
-    }
-}
-
-/// Attention of query head `head` of token `t` over the positions `visible`, into its columns of `out`.
-///
-/// # Safety
-/// No other task may use the columns of that head in row `t` of `out` at the same time.
-pub(super) unsafe fn attend(
-    isa: Isa,
-    (heads, cache): (&Heads, &Cache),
+/// Attention of the rows of `parts` over their caches, into their rows of `out`.
+pub(super) fn attend(
+    (isa, pool): (Isa, &Pool),
+    (heads, window): (&Heads, Option<usize>),
     q: &Rows,
-    (t, head): (usize, usize),
-    visible: Range<usize>,
-    out: SharedRows<'_>,
+    parts: &[Part<'_, Cache>],
+    out: &mut Rows,
 ) {
-    let columns = head * heads.head_dim..(head + 1) * heads.head_dim;
-    // SAFETY: the caller owns these columns.
-    let out = unsafe { out.slice(t, columns.start, columns.end) };
-    let kv_head = heads.kv_head(head);
-    isa.run(OneHead { cache, kv_head, scale: heads.scale, query: &q.values(t)[columns], visible, out });
+    out.set_n(q.n());
+    let out = out.shared();
+    let blocks = blocks(heads, window, parts);
+    let threads = match blocks.iter().map(Block::cost).sum::<usize>() < SMALL {
+        true => 1,
+        false => pool.threads(),
+    };
+    let steps = |block: &Block| match threads > 1 && blocks.len() < TASKS * threads {
+        true => block.queries.splits().len().div_ceil(TASKS * threads / blocks.len()).max(1),
+        false => block.queries.splits().len(),
+    };
+    // What is left of the splits of divided blocks, [splits, rows, partial] each.
+    let divided = |block: &&Block| steps(block) < block.queries.splits().len();
+    let mut left = vec![[0.0; WIDTH]; blocks.iter().filter(divided).map(Block::partials).sum()];
+    let mut tasks: Vec<(&Block, Range<usize>, Mutex<&mut [Vector]>)> = Vec::with_capacity(blocks.len());
+    let mut rest = left.as_mut_slice();
+    for block in &blocks {
+        let (splits, step) = (block.queries.splits(), steps(block));
+        for first in splits.clone().step_by(step.max(1)) {
+            let some = first..(first + step).min(splits.end);
+            let len =
+                if divided(&block) { some.len() * block.queries.rows() * block.queries.partial() } else { 0 };
+            let (own, after) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = after;
+            tasks.push((block, some, Mutex::new(own)));
+        }
+    }
+    let work = |task: usize| {
+        // The last tokens see most: they come first.
+        let (block, splits, left) = &tasks[tasks.len() - 1 - task];
+        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut own = std::mem::take(&mut scratch.left);
+            let whole = left.is_empty();
+            if whole {
+                own.resize(own.len().max(block.partials()), [0.0; WIDTH]);
+            }
+            let left = if whole { &mut own[..block.partials()] } else { &mut **left };
+            block.compute(isa, q, splits.clone(), scratch, left);
+            if whole {
+                // SAFETY: every block has its own rows and heads, hence its own columns, and one task here.
+                unsafe { block.combine(isa, left, out) };
+            }
+            scratch.left = own;
+        });
+    };
+    match threads {
+        1 => (0..tasks.len()).for_each(work),
+        _ => pool.run(tasks.len(), &work),
+    }
+    drop(tasks);
+    let mut rest = left.as_mut_slice();
+    for block in blocks.iter().filter(divided) {
+        let (own, after) = rest.split_at_mut(block.partials());
+        rest = after;
+        // SAFETY: no task is left.
+        unsafe { block.combine(isa, own, out) };
+    }
 }
 
-struct OneHead<'a> {
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch { packed: Vec::new(), scores: Vec::new(), left: Vec::new() })
+    };
+}
+
+struct Scratch {
+    packed: Vec<f32>,          // queries, by strips
+    scores: Vec<[f32; SPLIT]>, // [rows]
+    left: Vec<Vector>,         // [splits, rows, partial]
+}
+
+/// Some tokens of one sequence and the query heads of one key head.
+struct Block<'a> {
+    queries: Queries<'a>,
     cache: &'a Cache,
-    kv_head: usize,
-    scale: f32,
-    query: &'a [f32],
-    visible: Range<usize>,
-    out: &'a mut [f32],
+    row: usize, // of the pass, the first token's
 }
 
-impl Kernel for OneHead<'_> {
+/// All blocks of all parts, in order of their rows.
+fn blocks<'a>(heads: &'a Heads, window: Option<usize>, parts: &'a [Part<'_, Cache>]) -> Vec<Block<'a>> {
+    let tokens = (ROWS / (heads.n_heads / heads.n_kv_heads)).max(1);
+    let mut blocks = Vec::new();
+    for part in parts {
+        for row in part.rows.clone().step_by(tokens) {
+            let n_tokens = tokens.min(part.rows.end - row);
+            let start = part.start + row - part.rows.start;
+            blocks.extend((0..heads.n_kv_heads).map(|kv_head| Block {
+                queries: Queries { heads, window, kv_head, start, n_tokens },
+                cache: &*part.cache,
+                row,
+            }));
+        }
+    }
+    blocks
+}
+
+impl Block<'_> {
+    /// Vectors that all splits leave.
+    fn partials(&self) -> usize {
+        self.queries.splits().len() * self.queries.rows() * self.queries.partial()
+    }
+
+    /// Multiplications, about.
+    fn cost(&self) -> usize {
+        let last = self.queries.seen(self.queries.rows() - 1);
+        self.queries.rows() * last.len() * 2 * self.queries.heads.head_dim
+    }
+
+    /// The query head of `row`, and its columns.
+    fn columns(&self, row: usize) -> Range<usize> {
+        let (dim, group) = (self.queries.heads.head_dim, self.queries.group());
+        let head = self.queries.kv_head * group + row % group;
+        head * dim..(head + 1) * dim
+    }
+
+    /// What `splits` leave, `[splits, rows, partial]`.
+    fn compute(&self, isa: Isa, q: &Rows, splits: Range<usize>, scratch: &mut Scratch, left: &mut [Vector]) {
+        let group = self.queries.group();
+        let rows = (0..self.queries.rows()).map(|row| &q.values(self.row + row / group)[self.columns(row)]);
+        let rows: Vec<&[f32]> = rows.collect();
+        match &self.cache.0 {
+            Kept::Single(cache) => {
+                isa.run(Splits { queries: &self.queries, rows: &rows, cache, splits, scratch, left });
+            }
+            Kept::Half(cache) => {
+                isa.run(Splits { queries: &self.queries, rows: &rows, cache, splits, scratch, left });
+            }
+        }
+    }
+
+    /// Combines what all splits left into the output.
+    ///
+    /// # Safety
+    /// Nobody else may use the columns of this block at the same time.
+    unsafe fn combine(&self, isa: Isa, left: &mut [Vector], out: SharedRows<'_>) {
+        for row in 0..self.queries.rows() {
+            let columns = self.columns(row);
+            // SAFETY: the caller owns these columns.
+            let out = unsafe { out.slice(self.row + row / self.queries.group(), columns.start, columns.end) };
+            isa.run(Combine { queries: &self.queries, row, left: &mut *left, out });
+        }
+    }
+}
+
+struct Splits<'a, E> {
+    queries: &'a Queries<'a>,
+    rows: &'a [&'a [f32]],
+    cache: &'a Segments<E>,
+    splits: Range<usize>,
+    scratch: &'a mut Scratch,
+    left: &'a mut [Vector],
+}
+
+impl<E: Sixteen> Kernel for Splits<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(mut self) {
-        // Whole groups from the start of the cache on: where a position stands does not depend on the window.
-        let skipped = self.visible.start / (GROUP * WIDTH) * GROUP;
-        let tiles = self.visible.end.div_ceil(WIDTH) - skipped;
-        let seen = self.visible.start - skipped * WIDTH..self.visible.end - skipped * WIDTH;
-        let mut scores = vec![[0.0; WIDTH]; tiles.next_multiple_of(GROUP)];
-        for (i, group) in scores.chunks_exact_mut(GROUP).enumerate() {
-            let g = skipped / GROUP + i;
-            let (segment, first) = (g * GROUP * WIDTH / SEGMENT, g * GROUP % (SEGMENT / WIDTH));
-            let keys = self.cache.segments[segment].tiles(self.kv_head, first, self.query.len());
-            score::<L>(self.query, keys, self.scale, group);
-        }
-        scores.truncate(tiles);
-        softmax::<L>(&mut scores, seen.clone());
-        let weights = &scores.as_flattened()[seen];
-        let mut first = 0;
-        while first < self.cache.vectors() {
-            if first + GROUP <= self.cache.vectors() {
-                self.mix::<L, GROUP>(weights, first);
-                first += GROUP;
-            } else {
-                self.mix::<L, 1>(weights, first);
-                first += 1;
-            }
+    fn run<L: Lanes>(self) {
+        let Scratch { packed, scores, .. } = self.scratch;
+        pack::<L>(self.queries, self.rows, packed);
+        let each = self.queries.rows() * self.queries.partial();
+        for (split, left) in self.splits.zip(self.left.chunks_exact_mut(each)) {
+            one_split::<L, E>(self.queries, packed, self.cache, split, scores, left);
         }
     }
 }
 
-impl OneHead<'_> {
-    /// Vectors `first..first + N` of the output: the sum of the values, weighted by the scores.
+/// `M` = the largest maximum; `w[s] = exp(m[s] - M)`; the output is `sum_s w[s] o[s] / sum_s w[s] l[s]`.
+struct Combine<'a, 'b> {
+    queries: &'a Queries<'a>,
+    row: usize,
+    left: &'b mut [Vector],
+    out: &'b mut [f32],
+}
+
+impl Kernel for Combine<'_, '_> {
+    type Output = ();
+
     #[inline(always)]
-    fn mix<L: Lanes, const N: usize>(&mut self, weights: &[f32], first: usize) {
-        let vectors = self.cache.vectors();
-        let mut acc = [L::splat(0.0); N];
-        let mut weights = weights.iter();
-        let (segment, mut skip) = (self.visible.start / SEGMENT, self.visible.start % SEGMENT);
-        for segment in &self.cache.segments[segment..] {
-            let rows = segment.values(self.kv_head, vectors).chunks_exact(vectors).skip(skip);
-            skip = 0;
-            // Rows first: a `zip` that ends by its first iterator takes nothing from the second.
-            for (row, weight) in rows.zip(weights.by_ref()) {
-                let weight = L::splat(*weight);
-                let row = &row[first..first + N];
-                for (acc, v) in acc.iter_mut().zip(row) {
-                    *acc = weight.fma(L::load(v), *acc);
-                }
+    fn run<L: Lanes>(self) {
+        let Combine { queries, row, left, out } = self;
+        let (rows, partial, all) = (queries.rows(), queries.partial(), queries.splits());
+        let mine = queries.splits_of(row);
+        let splits = mine.start - all.start..mine.end - all.start;
+        let stats = partial - 1;
+        let mut max = f32::NEG_INFINITY;
+        for s in splits.clone() {
+            let m = left[(s * rows + row) * partial + stats][0];
+            max = if max > m { max } else { m };
+        }
+        let mut sum = 0f32;
+        for s in splits.clone() {
+            let last = &mut left[(s * rows + row) * partial + stats];
+            let (m, l) = (last[0], last[1]);
+            // The weight takes the place of the maximum, in every lane.
+            exp(L::splat(m - max)).store(last);
+            sum = last[0].mul_add(l, sum);
+        }
+        let scale = L::splat(1.0 / sum);
+        for (i, out) in out.chunks_mut(WIDTH).enumerate() {
+            let mut acc = L::splat(0.0);
+            for s in splits.clone() {
+                let at = (s * rows + row) * partial;
+                acc = L::load(&left[at + stats]).fma(L::load(&left[at + i]), acc);
             }
-        }
-        for (i, acc) in acc.into_iter().enumerate() {
             let mut lanes = [0.0; WIDTH];
-            acc.store(&mut lanes);
-            let out = &mut self.out[(first + i) * WIDTH..];
-            let n = out.len().min(WIDTH);
-            out[..n].copy_from_slice(&lanes[..n]);
+            acc.mul(scale).store(&mut lanes);
+            out.copy_from_slice(&lanes[..out.len()]);
         }
-    }
-}
-
-/// Scores of 64 positions, `scale * (q · k)`.
-#[inline(always)]
-fn score<L: Lanes>(query: &[f32], keys: &[[f32; WIDTH]], scale: f32, out: &mut [[f32; WIDTH]]) {
-    let dim = query.len();
-    let tiles: [&[[f32; WIDTH]]; GROUP] = from_fn(|c| &keys[c * dim..(c + 1) * dim]);
-    let mut acc = [L::splat(0.0); GROUP];
-    for (d, q) in query.iter().enumerate() {
-        let q = L::splat(*q);
-        for (acc, tile) in acc.iter_mut().zip(tiles) {
-            *acc = q.fma(L::load(&tile[d]), *acc);
-        }
-    }
-    for (acc, out) in acc.iter().zip(out) {
-        acc.mul(L::splat(scale)).store(out);
     }
 }

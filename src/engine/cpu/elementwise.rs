@@ -1,4 +1,4 @@
-//! Norms, softmax and activations over 16 lanes, with one exponential of our own: contracts `rms_norm`, `layer_norm`,
+//! Norms, the weights of attention and activations over 16 lanes, with one exponential of our own: contracts `rms_norm`, `layer_norm`,
 //! `softmax`, `silu`, `gelu`, `swiglu`.
 
 use super::isa::Kernel;
@@ -128,46 +128,33 @@ impl Kernel for Gelu<'_> {
     }
 }
 
-/// `scores[seen] = exp(scores - max) / sum`; the lanes outside `seen` become 0. `scores` holds whole vectors.
+/// `scores[seen] = exp(scores - max)`; gives the maximum and the sum of that. The lanes outside `seen` become 0.
+/// `scores` holds whole vectors.
 #[inline(always)]
-pub(super) fn softmax<L: Lanes>(scores: &mut [Vector], seen: Range<usize>) {
-    let fill_unseen = |scores: &mut [Vector], value: f32| {
-        let scores = scores.as_flattened_mut();
-        scores[..seen.start].fill(value);
-        scores[seen.end..].fill(value);
-    };
-    fill_unseen(scores, f32::NEG_INFINITY);
+pub(super) fn weigh<L: Lanes>(scores: &mut [Vector], seen: Range<usize>) -> (f32, f32) {
+    fill_unseen(scores, &seen, f32::NEG_INFINITY);
     let mut max = L::splat(f32::NEG_INFINITY);
     for s in scores.iter() {
         max = max.max(L::load(s));
     }
-    let max = L::splat(max.largest());
+    let largest = max.largest();
+    let max = L::splat(largest);
     for s in scores.iter_mut() {
         exp(L::load(s).sub(max)).store(s);
     }
-    fill_unseen(scores, 0.0);
+    fill_unseen(scores, &seen, 0.0);
     let mut sum = L::splat(0.0);
     for s in scores.iter() {
         sum = sum.add(L::load(s));
     }
-    let scale = L::splat(1.0 / sum.sum());
-    for s in scores {
-        L::load(s).mul(scale).store(s);
-    }
+    (largest, sum.sum())
 }
 
-/// [`softmax`] as a kernel of its own.
-#[cfg(test)]
-pub(crate) struct Softmax<'a>(pub &'a mut [Vector], pub usize);
-
-#[cfg(test)]
-impl Kernel for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        softmax::<L>(self.0, 0..self.1);
-    }
+#[inline(always)]
+fn fill_unseen(scores: &mut [Vector], seen: &Range<usize>, value: f32) {
+    let scores = scores.as_flattened_mut();
+    scores[..seen.start].fill(value);
+    scores[seen.end..].fill(value);
 }
 
 /// One row's norm. `x`, `weight`, `bias` and `out` are padded with zeros to whole vectors; `width` values count.

@@ -49,6 +49,8 @@ pub(crate) trait Lanes: Quads {
     fn sum(self) -> f32;
     /// The largest lane, by the same tree of [`Lanes::max`].
     fn largest(self) -> f32;
+    /// 16 little-endian IEEE halves, rounded to the nearest, ties to even.
+    fn to_f16(self) -> [u8; 32];
 }
 
 /// The definition: plain loops over an array.
@@ -176,5 +178,14 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn largest(self) -> f32 {
         self.tree(|a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (x, half) in self.0.iter().zip(bytes.as_chunks_mut().0) {
+            *half = half::f16::from_f32(*x).to_le_bytes();
+        }
+        bytes
     }
 }

@@ -5,6 +5,7 @@
 //! are batched, because every output element has one order of operations, written down in `contracts/kernels/`.
 
 mod attention;
+mod cache;
 pub(super) mod elementwise;
 mod encodings;
 mod integer;
@@ -19,12 +20,13 @@ mod quads_x86;
 mod quantized;
 mod rows;
 mod sink;
+mod split;
 mod tile_matrix;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, usable_cpus, visible};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, usable_cpus};
 use crate::models::Weight;
 use crate::{Error, Kind, Result};
 use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
@@ -36,8 +38,9 @@ use sink::{Sink, Store};
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-pub use attention::Cache;
+pub use cache::Cache;
 pub use isa::{Isa, VARIABLE as ISA_VARIABLE};
 pub use matrix::Matrix;
 pub use rows::Rows;
@@ -47,7 +50,7 @@ pub use rows::Rows;
 pub enum Numerics {
     /// Weights as they decode, activations and keys and values in f32: what the weights do, and nothing else.
     Exact,
-    /// Weights of blocks as integers, activations in blocks of 8 bits.
+    /// Weights of blocks as integers, activations in blocks of 8 bits, keys and values in f16.
     Fast,
 }
 
@@ -64,8 +67,9 @@ impl Numerics {
 /// Bytes of weights, times tokens, that a task should hold: some 10 µs of work, ten times the cost of a claim.
 const TASK_COST: usize = 64 << 10;
 
-/// Products of attention below which one thread does it all.
-const SMALL_ATTENTION: usize = 32 << 10;
+/// Vectors of activations that a task of simple arithmetic should hold, some microseconds of work; fewer in all are
+/// left to the caller.
+const TASK_VECTORS: usize = 1 << 10;
 
 /// An instruction set and its threads.
 pub struct Cpu {
@@ -149,6 +153,50 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// Calls `work(first, rows, vectors)` for pieces of the rows of `x`, of so many vectors each; one token is left
+    /// to the caller.
+    ///
+    /// # Errors
+    /// One of those of `work`.
+    fn over_tokens(
+        &self,
+        x: &mut Rows,
+        work: &(dyn Fn(usize, &mut [[f32; WIDTH]], usize) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let vectors = x.vectors();
+        let step = (TASK_VECTORS / vectors).max(1);
+        let rows = x.all_mut();
+        if rows.len() <= step.max(2) * vectors {
+            return work(0, rows, vectors);
+        }
+        let pieces: Vec<_> = rows.chunks_mut(step * vectors).map(|rows| Mutex::new((rows, Ok(())))).collect();
+        self.pool.run(pieces.len(), &|i| {
+            let mut piece = pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let (rows, result) = &mut *piece;
+            *result = work(i * step, rows, vectors);
+        });
+        pieces.into_iter().try_for_each(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// One norm: `x` and `out` are whole vectors, of which `width` values count.
+    fn norm_row(&self, norm: &Norm<Cpu>, width: usize, x: &[[f32; WIDTH]], out: &mut [[f32; WIDTH]]) {
+        self.isa.run(NormRow {
+            rule: norm.rule,
+            width,
+            weight: &norm.weight.data,
+            bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
+            x,
+            out,
+        });
+    }
+}
+
+/// The result of arithmetic that has no errors.
+fn infallible(result: Result<()>) {
+    result.expect("the work gives no error");
+}
+
 impl Vector {
     fn values(&self) -> &[f32] {
         &self.data.as_flattened()[..self.len]
@@ -204,66 +252,74 @@ impl Backend for Cpu {
     }
 
     fn cache(&self, heads: &Heads) -> Cache {
-        Cache::new(heads)
+        match self.numerics {
+            Numerics::Exact => Cache::singles(heads),
+            Numerics::Fast => Cache::halves(heads),
+        }
     }
 
     fn embed(&self, table: &Matrix, ids: &[u32], x: &mut Rows) -> Result<()> {
         x.set_n(ids.len());
-        ids.iter().enumerate().try_for_each(|(t, &id)| table.read_row(id as usize, x.values_mut(t)))
+        let width = x.width();
+        self.over_tokens(x, &|first, rows, vectors| {
+            rows.chunks_exact_mut(vectors)
+                .zip(&ids[first..])
+                .try_for_each(|(row, &id)| table.read_row(id as usize, &mut row.as_flattened_mut()[..width]))
+        })
     }
 
     fn scale(&self, factor: f32, x: &mut Rows) {
-        for t in 0..x.n() {
-            x.values_mut(t).iter_mut().for_each(|x| *x *= factor);
-        }
+        infallible(self.over_tokens(x, &|_, rows, _| {
+            rows.as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
+            Ok(())
+        }));
     }
 
     fn add(&self, x: &Rows, residual: &mut Rows) {
-        for t in 0..x.n() {
-            residual.values_mut(t).iter_mut().zip(x.values(t)).for_each(|(r, x)| *r += x);
-        }
+        infallible(self.over_tokens(residual, &|first, rows, vectors| {
+            for (t, row) in rows.chunks_exact_mut(vectors).enumerate() {
+                let x = x.row(first + t).as_flattened();
+                row.as_flattened_mut().iter_mut().zip(x).for_each(|(r, x)| *r += x);
+            }
+            Ok(())
+        }));
     }
 
     fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) {
-        let vectors = head_dim.div_ceil(WIDTH);
-        let (mut head, mut normed) = (vec![[0.0; WIDTH]; vectors], vec![[0.0; WIDTH]; vectors]);
-        for t in 0..x.n() {
-            for values in x.values_mut(t).chunks_exact_mut(head_dim) {
-                head.as_flattened_mut()[..head_dim].copy_from_slice(values);
-                self.isa.run(NormRow {
-                    rule: norm.rule,
-                    width: head_dim,
-                    weight: &norm.weight.data,
-                    bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
-                    x: &head,
-                    out: &mut normed,
-                });
-                values.copy_from_slice(&normed.as_flattened()[..head_dim]);
+        let (wide, width) = (head_dim.div_ceil(WIDTH), x.width());
+        infallible(self.over_tokens(x, &|_, rows, vectors| {
+            let (mut head, mut normed) = (vec![[0.0; WIDTH]; wide], vec![[0.0; WIDTH]; wide]);
+            for row in rows.chunks_exact_mut(vectors) {
+                for values in row.as_flattened_mut()[..width].chunks_exact_mut(head_dim) {
+                    head.as_flattened_mut()[..head_dim].copy_from_slice(values);
+                    self.norm_row(norm, head_dim, &head, &mut normed);
+                    values.copy_from_slice(&normed.as_flattened()[..head_dim]);
+                }
             }
-        }
+            Ok(())
+        }));
     }
 
-    fn add_positions(&self, table: &Matrix, start: usize, x: &mut Rows) -> Result<()> {
-        let mut position = vec![0.0; x.width()];
-        for t in 0..x.n() {
-            table.read_row(start + t, &mut position)?;
-            x.values_mut(t).iter_mut().zip(&position).for_each(|(x, p)| *x += p);
-        }
-        Ok(())
+    fn add_positions(&self, table: &Matrix, positions: &[usize], x: &mut Rows) -> Result<()> {
+        let width = x.width();
+        self.over_tokens(x, &|first, rows, vectors| {
+            let mut position = vec![0.0; width];
+            for (row, at) in rows.chunks_exact_mut(vectors).zip(&positions[first..]) {
+                table.read_row(*at, &mut position)?;
+                row.as_flattened_mut().iter_mut().zip(&position).for_each(|(x, p)| *x += p);
+            }
+            Ok(())
+        })
     }
 
     fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) {
         out.set_n(x.n());
-        for t in 0..x.n() {
-            self.isa.run(NormRow {
-                rule: norm.rule,
-                width: x.width(),
-                weight: &norm.weight.data,
-                bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
-                x: x.row(t),
-                out: out.row_mut(t),
-            });
-        }
+        infallible(self.over_tokens(out, &|first, rows, vectors| {
+            for (t, row) in rows.chunks_exact_mut(vectors).enumerate() {
+                self.norm_row(norm, x.width(), x.row(first + t), row);
+            }
+            Ok(())
+        }));
     }
 
     fn linear<const N: usize>(
@@ -298,19 +354,10 @@ impl Backend for Cpu {
         &self,
         heads: &Heads,
         angles: Option<&Angles>,
-        start: usize,
-        (q, k, v): (&mut Rows, &mut Rows, &Rows),
-        cache: &mut Cache,
+        qkv: (&mut Rows, &mut Rows, &Rows),
+        parts: &mut [Part<'_, Cache>],
     ) {
-        for t in 0..q.n() {
-            if let Some(angles) = angles {
-                let both = [q.values_mut(t), k.values_mut(t)];
-                for head in both.into_iter().flat_map(|row| row.chunks_exact_mut(heads.head_dim)) {
-                    angles.rotate(t, head);
-                }
-            }
-            cache.store(start + t, k.values(t), v.values(t));
-        }
+        cache::rope_store((self.isa, &self.pool), heads, angles, qkv, parts);
     }
 
     fn attend(
@@ -318,25 +365,10 @@ impl Backend for Cpu {
         heads: &Heads,
         window: Option<usize>,
         q: &Rows,
-        cache: &Cache,
-        start: usize,
+        parts: &[Part<'_, Cache>],
         out: &mut Rows,
     ) {
-        out.set_n(q.n());
-        let shared = out.shared();
-        let work = |task: usize| {
-            let (t, head) = (task / heads.n_heads, task % heads.n_heads);
-            // SAFETY: every task has its own token and head, hence its own columns.
-            unsafe {
-                attention::attend(self.isa, (heads, cache), q, (t, head), visible(window, start + t), shared);
-            };
-        };
-        let tasks = q.n() * heads.n_heads;
-        if tasks * heads.head_dim * (start + q.n()) < SMALL_ATTENTION {
-            (0..tasks).for_each(work);
-        } else {
-            self.pool.run(tasks, &work);
-        }
+        attention::attend((self.isa, &self.pool), (heads, window), q, parts, out);
     }
 
     fn gated(

@@ -47,6 +47,16 @@ impl Rows {
         &mut self.data[t * vectors..(t + 1) * vectors]
     }
 
+    /// All rows in vectors, `[n, vectors]`; lanes beyond the width must stay 0.
+    pub(super) fn all_mut(&mut self) -> &mut [[f32; WIDTH]] {
+        &mut self.data
+    }
+
+    /// All rows in vectors, `[n, vectors]`.
+    pub(super) fn all(&self) -> &[[f32; WIDTH]] {
+        &self.data
+    }
+
     /// The `width` values of row `t`.
     pub(super) fn values(&self, t: usize) -> &[f32] {
         &self.row(t).as_flattened()[..self.width]

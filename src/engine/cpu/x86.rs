@@ -194,6 +194,17 @@ impl Lanes for Avx2 {
             largest4(_mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight)))
         }
     }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        unsafe {
+            let at = bytes.as_mut_ptr().cast::<__m128i>();
+            _mm_storeu_si128(at, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+            _mm_storeu_si128(at.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
+        }
+        bytes
+    }
 }
 
 impl Lanes for Avx512 {
@@ -314,5 +325,15 @@ impl Lanes for Avx512 {
             let (low, high) = (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
             Avx2(low, high).largest()
         }
+    }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        unsafe {
+            let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), halves);
+        }
+        bytes
     }
 }
