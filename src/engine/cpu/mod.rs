@@ -8,7 +8,9 @@ pub(super) mod elementwise;
 mod encodings;
 mod isa;
 mod lanes;
+mod limits;
 mod matmul;
+mod peaks;
 mod pool;
 mod rows;
 #[cfg(target_arch = "x86_64")]
@@ -27,6 +29,7 @@ use std::ops::Range;
 
 pub use attention::Cache;
 pub use isa::{Isa, VARIABLE as ISA_VARIABLE};
+pub use limits::{LimitMeter, Limits};
 pub use matmul::Matrix;
 pub use rows::Rows;
 
