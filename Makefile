@@ -10,7 +10,8 @@
 #   make detection  how many planted defects the gates catch: playbooks/detection.yaml
 #   make ci         what a release gate runs: check, ci.yaml, structure.yaml; make real: the pulled models
 #   make fuzz       every fuzz target on stable, FUZZ_SECONDS each
-#   make check lint fmt bench doc clean
+#   make bench      every kernel and quantiser alone; make peers: models beside llama.cpp, into benches/RESULTS.md
+#   make check lint fmt doc clean
 
 CARGO  ?= cargo
 PYTHON ?= python3
@@ -19,7 +20,7 @@ MODELS ?= models
 VENV   ?= .venv
 
 .PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors test-html \
-        test-structure detection ci real check lint fmt bench fuzz doc clean
+        test-structure detection ci real check lint fmt bench peers fuzz doc clean
 
 all: check
 
@@ -96,6 +97,9 @@ fmt:
 
 bench:
 	$(CARGO) bench
+
+peers:
+	benches/peers.sh
 
 FUZZ_SECONDS ?= 60
 fuzz:

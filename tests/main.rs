@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod attacks;
+mod bench;
 mod cli;
 mod compare;
 mod corrupt;

@@ -65,7 +65,7 @@ enum Dialect {
 }
 
 /// Every encoding by name, listed in the help.
-fn encodings() -> impl TypedValueParser<Value = Quantize> {
+pub(super) fn encodings() -> impl TypedValueParser<Value = Quantize> {
     PossibleValuesParser::new(Quantize::ALL.iter().map(|q| q.name()))
         .map(|name| Quantize::from_name(&name).expect("the possible values are the names of all encodings"))
 }

@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr. `apr-qa-runner PLAYBOOK` is `run PLAYBOOK`.
 
+mod bench;
 mod bisect;
 mod calibrate;
 mod canary;
@@ -120,6 +121,8 @@ enum Command {
     /// Compare two models.
     #[command(subcommand)]
     Rosetta(rosetta::Command),
+    /// Measure how fast models are, beside the limits of the machine and, on request, beside another program.
+    Bench(Box<bench::Args>),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }
@@ -151,6 +154,7 @@ impl Command {
             Command::Perplexity(args) => perplexity::execute(&args),
             Command::Imatrix(args) => imatrix::execute(&args),
             Command::Rosetta(command) => rosetta::execute(&command),
+            Command::Bench(args) => bench::execute(&args),
             Command::Completions(args) => completions::execute(&args),
         }
     }

@@ -12,6 +12,7 @@ mod metadata;
 mod options;
 mod place;
 mod plan;
+mod random;
 mod recipe;
 mod report;
 mod rule;
@@ -20,6 +21,7 @@ mod twin;
 
 pub use options::{ConvertOptions, NameDialect};
 pub use plan::{Operation, Plan, Step};
+pub use random::{RANDOM_MODELS, RandomModel, random, write_random};
 pub use report::{ConvertReport, Exactness, TensorReport};
 pub use twin::{encodings, twin};
 

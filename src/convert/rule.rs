@@ -125,7 +125,7 @@ fn is_vector(role: Role, shape: &Shape) -> bool {
 }
 
 /// The encoding where one rule serves every matrix; `None` where a recipe mixes.
-fn plain(quantize: Quantize, role: Role) -> Option<DType> {
+pub(super) fn plain(quantize: Quantize, role: Role) -> Option<DType> {
     match (quantize, role) {
         (Quantize::F32 | Quantize::F16 | Quantize::Bf16 | Quantize::Int8, _) => Some(quantize.main()),
         (Quantize::Int4, Role::Embedding | Role::Head) => Some(DType::Q8_0),

@@ -10,6 +10,7 @@ pub mod lockstep;
 mod sampling;
 mod score;
 mod session;
+pub mod speed;
 
 pub use crate::stats::{argmax, logsumexp};
 pub use distribution::top_logprobs;

@@ -11,8 +11,10 @@ mod encodings;
 mod integer;
 mod isa;
 mod lanes;
+mod limits;
 mod matmul;
 mod matrix;
+mod peaks;
 mod pool;
 mod quads;
 #[cfg(target_arch = "x86_64")]
@@ -42,6 +44,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use cache::Cache;
 pub use isa::{Isa, VARIABLE as ISA_VARIABLE};
+pub use limits::{LimitMeter, Limits};
 pub use matrix::Matrix;
 pub use rows::Rows;
 
