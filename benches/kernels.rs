@@ -5,7 +5,7 @@
 //! those of the kernels; `apr-qa-runner bench` measures models.
 
 use apr_qa_runner::engine::cpu::Cpu;
-use apr_qa_runner::engine::{Backend, Heads, Linear, Norm, NormRule};
+use apr_qa_runner::engine::{Backend, Heads, Linear, Norm, NormRule, Numerics, Part};
 use apr_qa_runner::models::{NormKind, RowOrder, Weight};
 use apr_qa_runner::quant;
 use apr_qa_runner::stats::SplitMix;
@@ -39,8 +39,10 @@ fn values(n: usize) -> Vec<f32> {
     (0..n).map(|_| (random.unit() - 0.5) as f32).collect()
 }
 
-fn cpu() -> Cpu {
-    Cpu::new(1).expect("one thread starts")
+const NUMERICS: [Numerics; 2] = [Numerics::Exact, Numerics::Fast];
+
+fn cpu(numerics: Numerics) -> Cpu {
+    Cpu::new(1, numerics).expect("one thread starts")
 }
 
 fn linear(cpu: &Cpu, dtype: DType, rows: usize, columns: usize) -> Linear<Cpu> {
@@ -53,9 +55,9 @@ fn linear(cpu: &Cpu, dtype: DType, rows: usize, columns: usize) -> Linear<Cpu> {
 
 /// `[2816, 1024]` times so many tokens; the throughput is that of the weights' bytes, or of multiply-adds.
 fn products(c: &mut Criterion) {
-    let cpu = cpu();
-    for tokens in [1, 128] {
-        let mut group = c.benchmark_group(format!("matmul-{tokens}"));
+    for (numerics, tokens) in NUMERICS.into_iter().flat_map(|n| [(n, 1), (n, 128)]) {
+        let cpu = cpu(numerics);
+        let mut group = c.benchmark_group(format!("matmul-{numerics:?}-{tokens}"));
         for &dtype in ENCODINGS {
             let weight = linear(&cpu, dtype, WIDE, WIDTH);
             let x = cpu.upload(WIDTH, &values(tokens * WIDTH));
@@ -74,27 +76,30 @@ fn products(c: &mut Criterion) {
 
 /// One token, and 128 of them, over a cache of some depth.
 fn attention(c: &mut Criterion) {
-    let cpu = cpu();
     let mut group = c.benchmark_group("attention");
     let (q_width, kv_width) = (HEADS.n_heads * HEADS.head_dim, HEADS.n_kv_heads * HEADS.head_dim);
-    for (tokens, depth) in [(1, 256), (1, 2048), (128, 0), (128, 1024)] {
+    let sizes = [(1, 256), (1, 2048), (128, 0), (128, 1024)];
+    for (numerics, (tokens, depth)) in NUMERICS.into_iter().flat_map(|n| sizes.map(|s| (n, s))) {
+        let cpu = cpu(numerics);
         let mut cache = cpu.cache(&HEADS);
         let n = depth + tokens;
         let mut q = cpu.upload(q_width, &values(n * q_width));
         let mut k = cpu.upload(kv_width, &values(n * kv_width));
         let v = cpu.upload(kv_width, &values(n * kv_width));
-        cpu.rope_store(&HEADS, None, 0, (&mut q, &mut k, &v), &mut cache);
+        let all = Part { rows: 0..n, start: 0, cache: &mut cache };
+        cpu.rope_store(&HEADS, None, (&mut q, &mut k, &v), &mut [all]);
         let last = cpu.upload(q_width, &values(tokens * q_width));
         let mut out = cpu.buffer(q_width);
-        group.bench_function(format!("{tokens}-after-{depth}"), |b| {
-            b.iter(|| cpu.attend(&HEADS, None, black_box(&last), &cache, depth, &mut out));
+        let parts = [Part { rows: 0..tokens, start: depth, cache: &mut cache }];
+        group.bench_function(format!("{numerics:?}-{tokens}-after-{depth}"), |b| {
+            b.iter(|| cpu.attend(&HEADS, None, black_box(&last), &parts, &mut out));
         });
     }
     group.finish();
 }
 
 fn norm(c: &mut Criterion) {
-    let cpu = cpu();
+    let cpu = cpu(Numerics::Exact);
     let mut group = c.benchmark_group("norm");
     for kind in [NormKind::Rms, NormKind::Layer] {
         let bias = (kind == NormKind::Layer).then(|| cpu.vector(values(WIDTH)));
