@@ -32,13 +32,13 @@ fn every_model_has_its_figures_beside_the_limits() {
     assert_eq!(results.len(), 2);
     for (row, model) in results.iter().zip([&llama, &gpt2]) {
         assert_eq!(row["model"], shown(model));
-        for (median, spread) in
-            [("prompt_tokens_per_s", "prompt_spread"), ("gen_tokens_per_s", "gen_spread")]
+        for (median, spread) in [("prompt_tokens_per_s", "prompt_spread"), ("gen_tokens_per_s", "gen_spread")]
         {
             let (median, spread) = (positive(&row[median]), &row[spread]);
             assert!(positive(&spread["min"]) <= median && median <= positive(&spread["max"]));
         }
-        for key in ["load_s", "bytes_per_token", "prompt_operations", "prompt_share_of_peak", "gen_share_of_read"]
+        for key in
+            ["load_s", "bytes_per_token", "prompt_operations", "prompt_share_of_peak", "gen_share_of_read"]
         {
             positive(&row[key]);
         }

@@ -47,6 +47,8 @@ pub(crate) trait Lanes: Quads {
 
     /// The sum of all lanes: `l + (l + 8)`, of those `l + (l + 4)`, then 2, then 1.
     fn sum(self) -> f32;
+    /// [`Lanes::sum`] of each of four.
+    fn sums(four: [Self; 4]) -> [f32; 4];
     /// The largest lane, by the same tree of [`Lanes::max`].
     fn largest(self) -> f32;
     /// 16 little-endian IEEE halves, rounded to the nearest, ties to even.
@@ -173,6 +175,11 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn sum(self) -> f32 {
         self.tree(|a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sums(four: [Self; 4]) -> [f32; 4] {
+        four.map(Self::sum)
     }
 
     #[inline(always)]

@@ -261,11 +261,8 @@ fn strip<L: Lanes, const R: usize, const T: usize>(
     let tokens: [&[[f32; WIDTH]]; T] = from_fn(|i| x.row(t + i));
     for (first, weights) in rows.clone().step_by(R).zip(panel.chunks_exact(R * vectors)) {
         let weights: [&[[f32; WIDTH]]; R] = from_fn(|i| &weights[i * vectors..(i + 1) * vectors]);
-        let sums = tile::<L, R, T>(weights, tokens);
-        for (r, sums) in (first..rows.end).zip(sums) {
-            for (i, sum) in sums.into_iter().enumerate() {
-                sink.put(t + i, r, sum);
-            }
+        for (i, sums) in tile::<L, R, T>(weights, tokens).iter().enumerate() {
+            sink.put_rows(t + i, first, sums);
         }
     }
 }
@@ -274,7 +271,7 @@ fn strip<L: Lanes, const R: usize, const T: usize>(
 fn tile<L: Lanes, const R: usize, const T: usize>(
     weights: [&[[f32; WIDTH]]; R],
     tokens: [&[[f32; WIDTH]]; T],
-) -> [[f32; T]; R] {
+) -> [[f32; R]; T] {
     let vectors = weights[0].len();
     let (weights, tokens) = (weights.map(|w| &w[..vectors]), tokens.map(|x| &x[..vectors]));
     let mut acc = [[L::splat(0.0); T]; R];
@@ -290,10 +287,14 @@ fn tile<L: Lanes, const R: usize, const T: usize>(
             }
         }
     }
-    let mut sums = [[0.0; T]; R];
-    for r in 0..R {
-        for t in 0..T {
-            sums[r][t] = acc[r][t].sum();
+    let mut sums = [[0.0; R]; T];
+    for t in 0..T {
+        if R == 4 {
+            sums[t].copy_from_slice(&L::sums([acc[0][t], acc[1][t], acc[2 % R][t], acc[3 % R][t]]));
+        } else {
+            for r in 0..R {
+                sums[t][r] = acc[r][t].sum();
+            }
         }
     }
     sums

@@ -129,13 +129,7 @@ impl Cpu {
 
     /// Calls `work(i, rows, quantized x)` for pieces of the rows of every matrix `i`; `partner` is multiplied
     /// together with the only one.
-    fn over_rows(
-        &self,
-        matrices: &[&Matrix],
-        partner: Option<&Matrix>,
-        x: &Rows,
-        work: &Work<'_>,
-    ) {
+    fn over_rows(&self, matrices: &[&Matrix], partner: Option<&Matrix>, x: &Rows, work: &Work<'_>) {
         let mut pieces = Vec::new();
         for (i, matrix) in matrices.iter().enumerate() {
             let step = self.rows_per_task(matrix, x.n() * (1 + usize::from(partner.is_some())));

@@ -32,30 +32,46 @@ impl<'a> Sink<'a> {
         Sink { bias, store, out, owned }
     }
 
+    /// The products of token `t` and the rows from `first` on; those that are not owned are dropped.
+    #[inline(always)]
+    pub(super) fn put_rows<const N: usize>(&self, t: usize, first: usize, products: &[f32; N]) {
+        debug_assert!(self.owned.start <= first);
+        if first + N > self.owned.end {
+            return (first..self.owned.end).zip(products).for_each(|(r, product)| self.put(t, r, *product));
+        }
+        // SAFETY: the constructor was promised these columns.
+        let out = unsafe { self.out.slice(t, first, first + N) };
+        // Arrays, so that the loops below are vectors and not calls.
+        let out: &mut [f32; N] = out.try_into().expect("the range has N columns");
+        let mut y = *products;
+        if let Some(bias) = self.bias {
+            let bias: &[f32; N] = bias[first..first + N].try_into().expect("the range has N rows");
+            for r in 0..N {
+                y[r] += bias[r];
+            }
+        }
+        match self.store {
+            Store::Set => *out = y,
+            Store::Add => {
+                for r in 0..N {
+                    out[r] += y[r];
+                }
+            }
+        }
+    }
+
     /// The product of token `t` and row `r`.
     #[inline(always)]
     pub(super) fn put(&self, t: usize, r: usize, product: f32) {
-        self.put_rows(t, r, &[product]);
-    }
-
-    /// The products of token `t` and the rows from `first` on; those that are not owned are dropped.
-    #[inline(always)]
-    pub(super) fn put_rows(&self, t: usize, first: usize, products: &[f32]) {
-        let end = (first + products.len()).min(self.owned.end);
-        debug_assert!(self.owned.start <= first);
-        // SAFETY: the constructor was promised these columns.
-        let out = unsafe { self.out.slice(t, first, end) };
-        match (self.store, self.bias) {
-            (Store::Set, None) => out.copy_from_slice(&products[..end - first]),
-            (Store::Set, Some(bias)) => {
-                let with_bias = products.iter().zip(&bias[first..end]);
-                out.iter_mut().zip(with_bias).for_each(|(y, (product, bias))| *y = product + bias);
-            }
-            (Store::Add, None) => out.iter_mut().zip(products).for_each(|(y, product)| *y += product),
-            (Store::Add, Some(bias)) => {
-                let with_bias = products.iter().zip(&bias[first..end]);
-                out.iter_mut().zip(with_bias).for_each(|(y, (product, bias))| *y += product + bias);
-            }
+        let y = match self.bias {
+            Some(bias) => product + bias[r],
+            None => product,
+        };
+        // SAFETY: as above.
+        let out = unsafe { &mut self.out.slice(t, r, r + 1)[0] };
+        match self.store {
+            Store::Set => *out = y,
+            Store::Add => *out += y,
         }
     }
 }

@@ -31,6 +31,22 @@ fn sum4(v: __m128) -> f32 {
     }
 }
 
+/// [`sum4`] of each of four: lanes become vectors, and the same additions stand side by side.
+#[inline(always)]
+fn sums4(a: __m128, b: __m128, c: __m128, d: __m128) -> [f32; 4] {
+    // SAFETY: SSE is part of x86-64; the store goes through an array of its size.
+    unsafe {
+        let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d)); // a0 b0 a1 b1, c0 d0 c1 d1
+        let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d)); // a2 b2 a3 b3, ..
+        let (first, second) = (_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+        let (third, fourth) = (_mm_movelh_ps(ab_high, cd_high), _mm_movehl_ps(cd_high, ab_high));
+        let sums = _mm_add_ps(_mm_add_ps(first, third), _mm_add_ps(second, fourth));
+        let mut out = [0.0; 4];
+        _mm_storeu_ps(out.as_mut_ptr(), sums);
+        out
+    }
+}
+
 /// As [`sum4`], with the maximum.
 #[inline(always)]
 fn largest4(v: __m128) -> f32 {
@@ -53,6 +69,24 @@ fn prefetch(at: *const u8) {
 fn half(bits: u16) -> f32 {
     // SAFETY: F16C is enabled with both instruction sets.
     unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_set1_epi16(bits as i16))) }
+}
+
+impl Avx2 {
+    /// `l + (l + 8)`, of those `l + (l + 4)`.
+    #[inline(always)]
+    fn fold(self) -> __m128 {
+        unsafe {
+            let eight = _mm256_add_ps(self.0, self.1);
+            _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight))
+        }
+    }
+}
+
+impl Avx512 {
+    #[inline(always)]
+    fn halves(self) -> Avx2 {
+        unsafe { Avx2(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)) }
+    }
 }
 
 impl Lanes for Avx2 {
@@ -181,10 +215,12 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn sum(self) -> f32 {
-        unsafe {
-            let eight = _mm256_add_ps(self.0, self.1);
-            sum4(_mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight)))
-        }
+        sum4(self.fold())
+    }
+
+    #[inline(always)]
+    fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        sums4(a.fold(), b.fold(), c.fold(), d.fold())
     }
 
     #[inline(always)]
@@ -313,18 +349,17 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn sum(self) -> f32 {
-        unsafe {
-            let (low, high) = (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
-            Avx2(low, high).sum()
-        }
+        self.halves().sum()
+    }
+
+    #[inline(always)]
+    fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        Avx2::sums([a.halves(), b.halves(), c.halves(), d.halves()])
     }
 
     #[inline(always)]
     fn largest(self) -> f32 {
-        unsafe {
-            let (low, high) = (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
-            Avx2(low, high).largest()
-        }
+        self.halves().largest()
     }
 
     #[inline(always)]
