@@ -1,9 +1,12 @@
 //! Row tiles: sixteen rows of a block-quantised matrix with equal fields side by side, byte for byte the same blocks.
 //!
 //! A tile is 16 consecutive rows of a tensor `[rows, row_len]`; the last one is padded with rows of zero bytes. It
-//! holds plane after plane, each one field of every block: `[block column][len / unit][16 rows][unit bytes]`. Quants
+//! holds block after block of those rows, field after field of a block, each `[len / unit][16 rows][unit bytes]`. Quants
 //! have units of 4 bytes, so that 64 bytes hold four neighbors of each of 16 rows. Nothing is computed: a tile
 //! is a permutation of its rows' bytes (for the fifth bits of Q5_0 and Q5_1, of their bits).
+//!
+//! Fields come in the order in which a product needs them, so that it reads one stream of memory from start to end:
+//! a processor foresees one stream well, and several hardly.
 
 use crate::tensor::{DType, Shape, Tensor};
 use crate::{Error, Kind, Result};
@@ -78,16 +81,15 @@ pub fn unpack(dtype: DType, shape: &Shape, tiles: &[u8], threads: NonZeroUsize) 
 /// # Panics
 /// Where a row has another length, or that length is no whole number of blocks.
 pub fn pack_tile(dtype: DType, rows: [Option<&[u8]>; ROWS], out: &mut [u8]) {
-    let columns = columns(dtype, out.len());
+    check_tile(dtype, out.len());
     let row_bytes = out.len() / ROWS;
     assert!(rows.iter().flatten().all(|row| row.len() == row_bytes), "rows of {row_bytes} bytes");
     if rows.iter().any(Option::is_none) {
         out.fill(0);
     }
-    let mut rest = out;
-    for field in fields(dtype) {
-        let (plane, behind) = rest.split_at_mut(columns * field.len * ROWS);
-        for (column, cell) in plane.chunks_exact_mut(field.len * ROWS).enumerate() {
+    for (column, mut rest) in out.chunks_exact_mut(ROWS * dtype.block_bytes()).enumerate() {
+        for field in fields(dtype) {
+            let (cell, behind) = rest.split_at_mut(field.len * ROWS);
             let start = column * dtype.block_bytes() + field.offset;
             for (r, row) in rows.iter().enumerate() {
                 let Some(row) = row else { continue };
@@ -99,8 +101,8 @@ pub fn pack_tile(dtype: DType, rows: [Option<&[u8]>; ROWS], out: &mut [u8]) {
                     Unit::HighBits => cell.as_chunks_mut().0[r] = by_four(word(bytes)),
                 }
             }
+            rest = behind;
         }
-        rest = behind;
     }
 }
 
@@ -109,12 +111,11 @@ pub fn pack_tile(dtype: DType, rows: [Option<&[u8]>; ROWS], out: &mut [u8]) {
 /// # Panics
 /// Where `out` has another length, that length is no whole number of blocks, or `row` is not below [`ROWS`].
 pub fn unpack_row(dtype: DType, tile: &[u8], row: usize, out: &mut [u8]) {
-    let columns = columns(dtype, tile.len());
+    check_tile(dtype, tile.len());
     assert!(row < ROWS && out.len() == tile.len() / ROWS, "one row of a tile");
-    let mut rest = tile;
-    for field in fields(dtype) {
-        let (plane, behind) = rest.split_at(columns * field.len * ROWS);
-        for (column, cell) in plane.chunks_exact(field.len * ROWS).enumerate() {
+    for (column, mut rest) in tile.chunks_exact(ROWS * dtype.block_bytes()).enumerate() {
+        for field in fields(dtype) {
+            let (cell, behind) = rest.split_at(field.len * ROWS);
             let start = column * dtype.block_bytes() + field.offset;
             let bytes = &mut out[start..start + field.len];
             match field.unit {
@@ -123,8 +124,8 @@ pub fn unpack_row(dtype: DType, tile: &[u8], row: usize, out: &mut [u8]) {
                 Unit::Four => collect::<4>(cell, row, bytes),
                 Unit::HighBits => bytes.copy_from_slice(&in_order(cell.as_chunks().0[row])),
             }
+            rest = behind;
         }
-        rest = behind;
     }
 }
 
@@ -161,20 +162,20 @@ const fn high_bits(offset: usize) -> Field {
     Field { offset, len: 4, unit: Unit::HighBits }
 }
 
-/// The planes of an encoding's tiles, in their order; none where it has no tiles.
+/// The fields of an encoding's blocks in tiles, in their order; none where it has no tiles.
 fn fields(dtype: DType) -> &'static [Field] {
     use DType::*;
     match dtype {
-        Q4_0 => const { &[quants(2, 16), half(0)] },
-        Q4_1 => const { &[quants(4, 16), half(0), half(2)] },
-        Q5_0 => const { &[quants(6, 16), high_bits(2), half(0)] },
-        Q5_1 => const { &[quants(8, 16), high_bits(4), half(0), half(2)] },
-        Q8_0 => const { &[quants(2, 32), half(0)] },
-        Q2_K => const { &[quants(16, 64), bytes(0, 16), half(80), half(82)] },
-        Q3_K => const { &[quants(32, 64), quants(0, 32), bytes(96, 12), half(108)] },
-        Q4_K => const { &[quants(16, 128), bytes(4, 12), half(0), half(2)] },
-        Q5_K => const { &[quants(48, 128), quants(16, 32), bytes(4, 12), half(0), half(2)] },
-        Q6_K => const { &[quants(0, 128), quants(128, 64), bytes(192, 16), half(208)] },
+        Q4_0 => const { &[half(0), quants(2, 16)] },
+        Q4_1 => const { &[half(0), half(2), quants(4, 16)] },
+        Q5_0 => const { &[half(0), high_bits(2), quants(6, 16)] },
+        Q5_1 => const { &[half(0), half(2), high_bits(4), quants(8, 16)] },
+        Q8_0 => const { &[half(0), quants(2, 32)] },
+        Q2_K => const { &[half(80), half(82), bytes(0, 16), quants(16, 64)] },
+        Q3_K => const { &[half(108), bytes(96, 12), quants(0, 32), quants(32, 64)] },
+        Q4_K => const { &[half(0), half(2), bytes(4, 12), quants(16, 128)] },
+        Q5_K => const { &[half(0), half(2), bytes(4, 12), quants(16, 32), quants(48, 128)] },
+        Q6_K => const { &[half(208), bytes(192, 16), quants(128, 64), quants(0, 128)] },
         F32 | F16 | BF16 | F64 | I8 | I16 | I32 | I64 | U8 => &[],
         IQ2_XXS | IQ2_XS | IQ3_XXS | IQ1_S | IQ4_NL | IQ3_S | IQ2_S | IQ4_XS | IQ1_M | TQ1_0 | TQ2_0
         | MXFP4 => &[],
@@ -183,11 +184,10 @@ fn fields(dtype: DType) -> &'static [Field] {
     }
 }
 
-/// The blocks in a row of a tile of `len` bytes.
-fn columns(dtype: DType, len: usize) -> usize {
-    let group = ROWS * dtype.block_bytes();
-    assert!(is_tiled(dtype) && len.is_multiple_of(group), "{len} bytes are no tile of {dtype}");
-    len / group
+/// Panics where `len` bytes are not whole blocks of a tile.
+fn check_tile(dtype: DType, len: usize) {
+    let whole = is_tiled(dtype) && len.is_multiple_of(ROWS * dtype.block_bytes());
+    assert!(whole, "{len} bytes are no tile of {dtype}");
 }
 
 /// Copies the units of a field of row `row` to their places among those of 16 rows.
@@ -335,17 +335,23 @@ mod tests {
     fn known_bytes_stand_where_the_layout_says() {
         // Row, byte of the row (two blocks a row), byte of the tile.
         for (dtype, known) in [
-            // Quants: 2 columns of 4 units of 64 bytes; scales behind them at 512.
-            (Q4_0, &[(0, 2, 0), (1, 3, 5), (15, 6, 124), (2, 20, 264), (3, 1, 519), (4, 18, 552)][..]),
-            // Quants 512 bytes, high bits 2 x 64, scales from 640.
-            (Q5_0, &[(0, 6, 0), (5, 6 + 22 + 15, 256 + 192 + 23), (0, 0, 640), (7, 23, 640 + 32 + 15)]),
-            // Quants 2 x 2048, scales 2 x 192 from 4096, d from 4480, dmin from 4544.
+            // Per block of 288: scales, quants from 32.
+            (Q4_0, &[(0, 2, 32), (1, 3, 37), (15, 6, 156), (2, 20, 328), (3, 1, 7), (4, 18, 296)][..]),
+            // Per block of 352: scales, high bits from 32, quants from 96.
+            (Q5_0, &[(0, 6, 96), (5, 22 + 6 + 15, 352 + 96 + 192 + 23), (0, 0, 0), (7, 23, 352 + 15)]),
+            // Per block of 2304: d, dmin from 32, scales from 64, quants from 256.
             (
                 Q4_K,
-                &[(0, 16, 0), (9, 144 + 143, 4095 - 24), (2, 4 + 11, 4096 + 178), (1, 1, 4483), (0, 2, 4544)],
+                &[
+                    (0, 16, 256),
+                    (9, 144 + 143, 2304 + 256 + 2023),
+                    (2, 4 + 11, 64 + 178),
+                    (1, 1, 3),
+                    (0, 2, 32),
+                ],
             ),
-            // Low bits 2 x 2048, high bits 2 x 1024 from 4096, scales 2 x 256 from 6144, d from 6656.
-            (Q6_K, &[(3, 7, 79), (0, 128, 4096), (4, 192, 6148), (4, 210 + 193, 6420), (15, 209, 6687)]),
+            // Per block of 3360: d, scales from 32, high bits from 288, low bits from 1312.
+            (Q6_K, &[(3, 7, 1391), (0, 128, 288), (4, 192, 36), (4, 210 + 193, 3412), (15, 209, 31)]),
         ] {
             let tensor = random(dtype, ROWS, 2, 9);
             let tiles = pack(&tensor, threads(1)).unwrap();
@@ -363,12 +369,12 @@ mod tests {
         assert_eq!(element(3), [0, 0, 0, 1]);
         assert_eq!(element(4), [2, 0, 0, 0]);
         assert_eq!(element(30), [0, 0, 128, 0]);
-        // In a tile of Q5_1: quants 256 bytes, then row 6's four bytes.
+        // In a tile of Q5_1: scales and minima 64 bytes, then row 6's four bytes.
         let mut rows = vec![0; 16 * 24];
         rows[6 * 24 + 4..6 * 24 + 8].copy_from_slice(&(1u32 << 30 | 1 << 3).to_le_bytes());
         let tensor = Tensor { dtype: Q5_1, shape: [16, 32].into(), bytes: Bytes::from_vec(rows) };
         let tiles = pack(&tensor, threads(1)).unwrap();
-        assert_eq!(tiles[256 + 24..256 + 28], [0, 0, 128, 1]);
+        assert_eq!(tiles[64 + 24..64 + 28], [0, 0, 128, 1]);
     }
 
     #[test]

@@ -30,9 +30,6 @@ pub(super) struct Panel {
     minima: Vec<[f32; WIDTH]>, // [steps] or none
 }
 
-/// How far ahead of a block its bytes are asked for.
-const AHEAD: usize = 2048;
-
 #[expect(clippy::needless_range_loop, reason = "constant counts over registers: an index says it plainly")]
 impl TileProduct<'_> {
     #[inline(always)]
@@ -66,7 +63,7 @@ impl TileProduct<'_> {
         let mut acc = [[L::splat(0.0); T]];
         for column in 0..self.columns {
             let block = self.tile.block::<E>(column);
-            block.prefetch::<L>(AHEAD);
+            block.prefetch_high::<L>();
             for s in 0..E::STEPS {
                 let at = (column * E::STEPS + s) * E::Step::GROUPS / 8;
                 let x = [Activations::of(self.x, at, 0)];

@@ -20,9 +20,6 @@ use std::ops::Range;
 /// Rows decoded at once for a batch: with 1500 columns, 96 KB of the second-level cache.
 const PANEL: usize = 16;
 
-/// One token reads weights faster than the processor's own prefetching follows rows of a few hundred bytes.
-const AHEAD: usize = 4096;
-
 /// A weight `[rows, width]` in the encoding of its file.
 pub(super) struct RowMatrix {
     tensor: Tensor,
@@ -112,35 +109,21 @@ impl<L: Lanes> WithEncoding for Dots<'_, L> {
         let Product { matrix, x, rows, sink } = self.0;
         let row_bytes = matrix.width / E::LEN * E::BYTES;
         let x = x.row(0);
-        let mut r = rows.start;
-        // Two rows at once: one chain of fma alone would wait for its own latency.
-        while r + 2 <= rows.end {
-            let sums = dots::<L, E, 2>([matrix.row(r, row_bytes), matrix.row(r + 1, row_bytes)], x);
-            sink.put(0, r, sums[0]);
-            sink.put(0, r + 1, sums[1]);
-            r += 2;
-        }
-        if r < rows.end {
-            sink.put(0, r, dots::<L, E, 1>([matrix.row(r, row_bytes)], x)[0]);
+        // One row at a time: memory is read in one stream, which the processor foresees; while a row's chain of fma
+        // waits for its own latency, the next row has begun.
+        for r in rows {
+            sink.put(0, r, dot::<L, E>(matrix.row(r, row_bytes), x));
         }
     }
 }
 
 #[inline(always)]
-fn dots<L: Lanes, E: Encoding, const R: usize>(rows: [&[u8]; R], x: &[[f32; WIDTH]]) -> [f32; R] {
-    let mut acc = [L::splat(0.0); R];
-    for (b, x) in x.chunks_exact(E::LEN / WIDTH).enumerate() {
-        for r in 0..R {
-            let block = &rows[r][b * E::BYTES..(b + 1) * E::BYTES];
-            L::prefetch(block, AHEAD);
-            E::each::<L>(block, &mut Dot { x, acc: &mut acc[r] });
-        }
+fn dot<L: Lanes, E: Encoding>(row: &[u8], x: &[[f32; WIDTH]]) -> f32 {
+    let mut acc = L::splat(0.0);
+    for (block, x) in row.chunks_exact(E::BYTES).zip(x.chunks_exact(E::LEN / WIDTH)) {
+        E::each::<L>(block, &mut Dot { x, acc: &mut acc });
     }
-    let mut sums = [0.0; R];
-    for r in 0..R {
-        sums[r] = acc[r].sum();
-    }
-    sums
+    acc.sum()
 }
 
 /// Adds decoded elements times activations.

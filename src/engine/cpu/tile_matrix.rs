@@ -201,7 +201,7 @@ impl Job<'_> {
         let columns = self.matrix.width / block_len;
         self.isa.run(Run(
             TileProduct {
-                tile: Tile::new::<E>(self.matrix.tile(self.tile), columns, self.matrix.factor),
+                tile: Tile::new(self.matrix.tile(self.tile), self.matrix.factor),
                 columns,
                 first_row: self.tile * tiled::ROWS,
                 x: self.x,

@@ -100,46 +100,39 @@ pub(super) struct Block<'a> {
     factor: f32,
 }
 
-/// Sixteen rows: planes of one field each, `[columns][..]`.
+/// Sixteen rows, `[columns]` blocks of each, the fields of a block one behind the other.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
-    quants: &'a [[u8; 64]],
-    high: &'a [[u8; 64]],
-    scales: &'a [[u8; 16]],
-    halves: [&'a [[u8; 32]]; 2],
+    bytes: &'a [u8],
     factor: f32,
 }
 
 const NO_HALVES: &[u8; 32] = &[0; 32];
 
 impl<'a> Tile<'a> {
-    /// # Panics
-    /// Where `bytes` are not those of `columns` blocks.
+    /// `factor` is the scale of the whole tensor, where blocks have none.
     #[inline(always)]
-    pub(super) fn new<E: TileEncoding>(bytes: &'a [u8], columns: usize, factor: f32) -> Self {
-        let (quants, rest) = bytes.split_at(columns * E::QUANTS * 64);
-        let (high, rest) = rest.split_at(columns * E::HIGH * 64);
-        let (scales, rest) = rest.split_at(columns * E::SCALES * 16);
-        let (d, m) = rest.split_at(if E::HALVES > 0 { columns * 32 } else { 0 });
-        assert_eq!(m.len(), if E::HALVES > 1 { columns * 32 } else { 0 }, "whole blocks of one tile");
-        Tile {
+    pub(super) fn new(bytes: &'a [u8], factor: f32) -> Self {
+        Tile { bytes, factor }
+    }
+
+    /// # Panics
+    /// Where there are fewer columns.
+    #[inline(always)]
+    pub(super) fn block<E: TileEncoding>(&self, column: usize) -> Block<'a> {
+        let len = 64 * (E::QUANTS + E::HIGH) + 16 * E::SCALES + 32 * E::HALVES;
+        let block = &self.bytes[column * len..][..len];
+        let (halves, rest) = block.split_at(32 * E::HALVES);
+        let (scales, rest) = rest.split_at(16 * E::SCALES);
+        let (high, quants) = rest.split_at(64 * E::HIGH);
+        let halves = halves.as_chunks().0;
+        Block {
             quants: quants.as_chunks().0,
             high: high.as_chunks().0,
             scales: scales.as_chunks().0,
-            halves: [d.as_chunks().0, m.as_chunks().0],
-            factor,
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn block<E: TileEncoding>(&self, column: usize) -> Block<'a> {
-        Block {
-            quants: &self.quants[column * E::QUANTS..][..E::QUANTS],
-            high: &self.high[column * E::HIGH..][..E::HIGH],
-            scales: &self.scales[column * E::SCALES..][..E::SCALES],
             halves: [
-                if E::HALVES > 0 { &self.halves[0][column] } else { NO_HALVES },
-                if E::HALVES > 1 { &self.halves[1][column] } else { NO_HALVES },
+                if E::HALVES > 0 { &halves[0] } else { NO_HALVES },
+                if E::HALVES > 1 { &halves[1] } else { NO_HALVES },
             ],
             factor: self.factor,
         }
@@ -147,11 +140,12 @@ impl<'a> Tile<'a> {
 }
 
 impl Block<'_> {
-    /// Asks for the quants of later blocks.
+    /// Asks for the further bits, which are read in turns with the quants: the processor foresees one stream of lines,
+    /// not two.
     #[inline(always)]
-    pub(super) fn prefetch<L: Lanes>(&self, ahead: usize) {
-        for line in self.quants {
-            L::prefetch(line, ahead);
+    pub(super) fn prefetch_high<L: Lanes>(&self) {
+        for line in self.high {
+            L::prefetch(line, 0);
         }
     }
 
