@@ -21,6 +21,8 @@ kernels!(
     "kv_cache",
     "layer_norm",
     "matmul",
+    "matmul_fast",
+    "quantize_activations",
     "residual",
     "rms_norm",
     "rope",
