@@ -419,10 +419,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn head(&self, norm: &Norm<Self>, head: &Matrix, x: &Rows, rows: Range<usize>) -> Result<Vec<f32>> {
+    fn head(&self, norm: &Norm<Self>, head: &Matrix, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
         let mut chosen = Rows::new(x.width());
         chosen.set_n(rows.len());
-        rows.clone().enumerate().for_each(|(i, t)| chosen.row_mut(i).copy_from_slice(x.row(t)));
+        rows.iter().enumerate().for_each(|(i, t)| chosen.row_mut(i).copy_from_slice(x.row(*t)));
         let mut normed = Rows::new(x.width());
         self.norm(norm, &chosen, &mut normed);
 
