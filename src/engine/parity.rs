@@ -100,11 +100,16 @@ fn depths_of_several_splits_and_windows_across_them_give_the_same_bits() {
     for config in [config("llama"), windowed].map(deep) {
         let model = model(&config, DType::Q8_0, 3);
         let ids = Random(4).ids(700, 131);
-        let batch = logits(&cpu(&model, best(), 2), &ids, &[700]);
-        for isa in Isa::available().into_iter().filter(|isa| isa.name() != "scalar") {
-            let pieces = logits(&cpu(&model, isa, 3), &ids, &[250, 1, 5, 1, 300, 140, 1]);
-            assert!(bits(&batch) == bits(&pieces), "{}", isa.name());
-        }
+        let [batch, halves] = [Numerics::Exact, Numerics::Fast].map(|numerics| {
+            let batch = logits(&on(numerics, &model, best(), 2), &ids, &[700]);
+            for isa in Isa::available().into_iter().filter(|isa| isa.name() != "scalar") {
+                let engine = on(numerics, &model, isa, 3);
+                let pieces = logits(&engine, &ids, &[250, 1, 5, 1, 300, 140, 1]);
+                assert!(bits(&batch) == bits(&pieces), "{numerics:?} {}", isa.name());
+            }
+            batch
+        });
+        assert!(bits(&batch) != bits(&halves));
         let judge = logits(&engine(Reference, &model), &ids, &[700]);
         let spread = judge.iter().fold(0f32, |m, l| m.max(l.abs()));
         let worst = judge.iter().zip(&batch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -221,7 +226,8 @@ fn sequences_in_one_pass_give_the_bits_of_each_alone() {
         ];
         let texts: Vec<Vec<u32>> =
             shapes.iter().enumerate().map(|(i, s)| Random(i as u64).ids(s.0 + s.1, 131)).collect();
-        for engine in [cpu(&model, best(), 2), engine(Reference, &model)] {
+        let fast = on(Numerics::Fast, &model, best(), 2);
+        for engine in [cpu(&model, best(), 2), fast, engine(Reference, &model)] {
             let begin = |i: usize| {
                 let mut context = Arc::clone(&engine).context();
                 if shapes[i].0 > 0 {
@@ -260,7 +266,8 @@ fn sequences_in_one_pass_give_the_bits_of_each_alone() {
 #[test]
 fn a_fork_continues_as_the_original_would() {
     let model = model(&config("llama"), DType::Q8_0, 62);
-    for engine in [cpu(&model, best(), 2), engine(Reference, &model)] {
+    let fast = on(Numerics::Fast, &model, best(), 2);
+    for engine in [cpu(&model, best(), 2), fast, engine(Reference, &model)] {
         // Within a segment, at its end, within its successor.
         for at in [1, 63, 64, 100] {
             let ids = Random(at as u64).ids(at + 40, 131);

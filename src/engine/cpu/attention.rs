@@ -23,7 +23,7 @@ const ROWS: usize = 24;
 const SMALL: usize = 128 << 10;
 
 /// Tasks per thread from which on no block is divided.
-const TASKS: usize = 4;
+const TASKS: usize = 8;
 
 type Vector = [f32; WIDTH];
 
@@ -42,9 +42,10 @@ pub(super) fn attend(
         true => 1,
         false => pool.threads(),
     };
-    let steps = |block: &Block| match threads > 1 && blocks.len() < TASKS * threads {
-        true => block.queries.splits().len().div_ceil(TASKS * threads / blocks.len()).max(1),
-        false => block.queries.splits().len(),
+    let few = threads > 1 && blocks.len() < TASKS * threads;
+    let steps = |block: &Block| match (few, block.queries.splits().len()) {
+        (true, splits) => (splits * blocks.len() / (TASKS * threads)).clamp(1, splits),
+        (false, splits) => splits,
     };
     // What is left of the splits of divided blocks, [splits, rows, partial] each.
     let divided = |block: &&Block| steps(block) < block.queries.splits().len();
@@ -53,7 +54,7 @@ pub(super) fn attend(
     let mut rest = left.as_mut_slice();
     for block in &blocks {
         let (splits, step) = (block.queries.splits(), steps(block));
-        for first in splits.clone().step_by(step.max(1)) {
+        for first in splits.clone().step_by(step) {
             let some = first..(first + step).min(splits.end);
             let len =
                 if divided(&block) { some.len() * block.queries.rows() * block.queries.partial() } else { 0 };
