@@ -156,11 +156,7 @@ impl Cpu {
     ///
     /// # Errors
     /// One of those of `work`.
-    fn over_tokens(
-        &self,
-        x: &mut Rows,
-        work: &(dyn Fn(usize, &mut [[f32; WIDTH]], usize) -> Result<()> + Sync),
-    ) -> Result<()> {
+    fn over_tokens(&self, x: &mut Rows, work: &OfTokens<'_>) -> Result<()> {
         let vectors = x.vectors();
         let step = (TASK_VECTORS / vectors).max(1);
         let rows = x.all_mut();
@@ -188,6 +184,9 @@ impl Cpu {
         });
     }
 }
+
+/// Work on consecutive rows: the first one's number, the rows in vectors, vectors of a row.
+type OfTokens<'a> = dyn Fn(usize, &mut [[f32; WIDTH]], usize) -> Result<()> + Sync + 'a;
 
 /// The result of arithmetic that has no errors.
 fn infallible(result: Result<()>) {
