@@ -2,42 +2,61 @@
 //!
 //! Families differ by the switches of [`ModelConfig`], backends by the operations of [`Backend`].
 
+use super::sequences::{Sequence, Sequences};
 use super::tap::Taps;
-use super::{
-    Activation, Angles, Backend, Context, Engine, Heads, ModelWeights, Observer, Op, Part, Rope, Want,
-};
+use super::{Activation, Angles, Backend, Heads, ModelWeights, Observer, Op, Part, Rope};
 use crate::models::{Ffn, Model, ModelConfig, Position, RopeScaling};
 use crate::{Error, Kind, Result};
-use std::sync::Arc;
-
-/// A long prompt is computed in pieces of so many tokens: few enough that a piece of activations stays in the
-/// second-level cache, many enough that decoding the weights costs little. No result depends on it.
-const PIECE: usize = 128;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// A model on a backend.
 pub struct Decoder<B: Backend> {
-    backend: B,
-    config: ModelConfig,
-    heads: Heads,
+    pub(super) backend: B,
+    pub(super) config: ModelConfig,
+    pub(super) heads: Heads,
     rope: Option<Rope>,
     local_rope: Option<Rope>, // of layers with a window and a base of their own
     weights: ModelWeights<B>,
+    pub(super) sequences: Sequences<B>,
+    /// Those that no pass is using.
+    buffers: Mutex<Vec<Buffers<B>>>,
 }
 
-/// One sequence on a decoder.
-struct Sequence<B: Backend> {
-    decoder: Arc<Decoder<B>>,
-    position: usize,
-    caches: Vec<B::Cache>, // one per layer
-    x: B::Buffer,          // [n, hidden], the residual stream
-    normed: B::Buffer,     // [n, hidden]
-    q: B::Buffer,          // [n, n_heads, head_dim], RoPE applied
-    k: B::Buffer,          // [n, n_kv_heads, head_dim], RoPE applied
-    v: B::Buffer,          // [n, n_kv_heads, head_dim]
-    attended: B::Buffer,   // [n, n_heads, head_dim]
-    projected: B::Buffer,  // [n, hidden], what a norm waits for before it is added to x
-    wide: B::Buffer,       // [n, intermediate], activated
-    observer: Option<Box<dyn Observer>>,
+/// Tokens of one sequence in a pass.
+pub(super) struct Span<'a, B: Backend> {
+    pub ids: &'a [u32],
+    /// Those of `ids` whose logits are wanted.
+    pub wanted: Range<usize>,
+    pub sequence: &'a mut Sequence<B>,
+}
+
+/// Activations of one pass of `n` tokens, those of one sequence after those of the other.
+struct Buffers<B: Backend> {
+    x: B::Buffer,         // [n, hidden], the residual stream
+    normed: B::Buffer,    // [n, hidden]
+    q: B::Buffer,         // [n, n_heads, head_dim], RoPE applied
+    k: B::Buffer,         // [n, n_kv_heads, head_dim], RoPE applied
+    v: B::Buffer,         // [n, n_kv_heads, head_dim]
+    attended: B::Buffer,  // [n, n_heads, head_dim]
+    projected: B::Buffer, // [n, hidden], what a norm waits for before it is added to x
+    wide: B::Buffer,      // [n, intermediate], activated
+}
+
+impl<B: Backend> Buffers<B> {
+    fn new(b: &B, c: &ModelConfig) -> Self {
+        let (hidden, q, kv) = (c.hidden_size, c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        Buffers {
+            x: b.buffer(hidden),
+            normed: b.buffer(hidden),
+            q: b.buffer(q),
+            k: b.buffer(kv),
+            v: b.buffer(kv),
+            attended: b.buffer(q),
+            projected: b.buffer(hidden),
+            wide: b.buffer(c.intermediate_size),
+        }
+    }
 }
 
 impl<B: Backend> Decoder<B> {
@@ -59,216 +78,178 @@ impl<B: Backend> Decoder<B> {
         };
         let rope = Rope::new(&config.position, &config.rope_scaling);
         let local_rope = local_position(&config).and_then(|p| Rope::new(&p, &RopeScaling::None));
-        Ok(Decoder { backend, heads, rope, local_rope, config, weights })
+        let (sequences, buffers) = (Sequences::new(), Mutex::new(Vec::new()));
+        Ok(Decoder { backend, heads, rope, local_rope, config, weights, sequences, buffers })
     }
 }
 
-impl<B: Backend> Engine for Decoder<B> {
-    fn backend_name(&self) -> &'static str {
-        self.backend.name()
+impl<B: Backend> Decoder<B> {
+    /// Appends the tokens of every span to its sequence and returns the logits wanted, `[wanted of all spans, vocab]`.
+    /// A sequence has one span; one that is observed is alone.
+    pub(super) fn pass(&self, spans: &mut [Span<'_, B>]) -> Result<Vec<f32>> {
+        let spare = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffers = spare.unwrap_or_else(|| Buffers::new(&self.backend, &self.config));
+        let mut observer = match spans {
+            [alone] => alone.sequence.observer.take(),
+            _ => None,
+        };
+        let logits = self.compute(spans, &mut buffers, observer.as_deref_mut().map(|o| o as _));
+        if let [alone] = spans {
+            alone.sequence.observer = observer;
+        }
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
+        logits
     }
 
-    fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
-    fn context(self: Arc<Self>) -> Box<dyn Context> {
-        let (b, c) = (&self.backend, &self.config);
-        let (hidden, q, kv) = (c.hidden_size, c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        Box::new(Sequence::<B> {
-            position: 0,
-            caches: (0..c.n_layers).map(|_| b.cache(&self.heads)).collect(),
-            x: b.buffer(hidden),
-            normed: b.buffer(hidden),
-            q: b.buffer(q),
-            k: b.buffer(kv),
-            v: b.buffer(kv),
-            attended: b.buffer(q),
-            projected: b.buffer(hidden),
-            wide: b.buffer(c.intermediate_size),
-            observer: None,
-            decoder: self,
-        })
-    }
-}
-
-impl<B: Backend> Sequence<B> {
-    /// Appends `ids` and returns the logits asked for; `None` skips the head.
-    fn append(&mut self, ids: &[u32], want: Option<Want>) -> Result<Vec<f32>> {
-        let Decoder { backend: b, config, heads, rope, local_rope, weights: w } = &*self.decoder;
-        let (start, n) = (self.position, ids.len());
-        let positions: Vec<usize> = (start..start + n).collect();
+    fn compute(
+        &self,
+        spans: &mut [Span<'_, B>],
+        s: &mut Buffers<B>,
+        observer: Option<&mut dyn Observer>,
+    ) -> Result<Vec<f32>> {
+        let Decoder { backend: b, config, heads, rope, local_rope, weights: w, .. } = self;
+        let ids: Vec<u32> = spans.iter().flat_map(|s| s.ids).copied().collect();
+        let positions: Vec<usize> =
+            spans.iter().flat_map(|s| s.sequence.position..s.sequence.position + s.ids.len()).collect();
         let angles = |rope: &Option<Rope>| rope.as_ref().map(|r| r.angles(positions.iter().copied()));
         let (angles, local_angles): (Option<Angles>, Option<Angles>) = (angles(rope), angles(local_rope));
-        let mut taps = Taps { observer: self.observer.as_deref_mut().map(|o| o as _), start, n };
+        let mut taps = Taps { observer, start: positions[0], n: ids.len() };
 
-        b.embed(&w.token_embd, ids, &mut self.x)?;
+        b.embed(&w.token_embd, &ids, &mut s.x)?;
         if config.embed_scale != 1.0 {
-            b.scale(config.embed_scale, &mut self.x);
+            b.scale(config.embed_scale, &mut s.x);
         }
-        taps.show(b, None, Op::Embedding, &mut self.x)?;
+        taps.show(b, None, Op::Embedding, &mut s.x)?;
         if let Some(table) = &w.position_embd {
-            b.add_positions(table, &positions, &mut self.x)?;
-            taps.show(b, None, Op::Positions, &mut self.x)?;
+            b.add_positions(table, &positions, &mut s.x)?;
+            taps.show(b, None, Op::Positions, &mut s.x)?;
         }
-        for (l, (layer, cache)) in w.layers.iter().zip(&mut self.caches).enumerate() {
+        for (l, layer) in w.layers.iter().enumerate() {
             let window = config.window.filter(|_| config.is_local(l)).map(|w| w.size);
             let angles = local_angles.as_ref().filter(|_| window.is_some()).or(angles.as_ref());
-            b.norm(&layer.attn_norm, &self.x, &mut self.normed);
-            taps.show(b, l, Op::AttnNorm, &mut self.normed)?;
+            b.norm(&layer.attn_norm, &s.x, &mut s.normed);
+            taps.show(b, l, Op::AttnNorm, &mut s.normed)?;
             let projections = [&layer.q_proj, &layer.k_proj, &layer.v_proj];
-            b.linear(projections, &self.normed, [&mut self.q, &mut self.k, &mut self.v])?;
-            taps.show(b, l, Op::QProj, &mut self.q)?;
-            taps.show(b, l, Op::KProj, &mut self.k)?;
-            taps.show(b, l, Op::VProj, &mut self.v)?;
+            b.linear(projections, &s.normed, [&mut s.q, &mut s.k, &mut s.v])?;
+            taps.show(b, l, Op::QProj, &mut s.q)?;
+            taps.show(b, l, Op::KProj, &mut s.k)?;
+            taps.show(b, l, Op::VProj, &mut s.v)?;
             if let Some((q_norm, k_norm)) = &layer.qk_norm {
-                b.norm_heads(q_norm, heads.head_dim, &mut self.q);
-                b.norm_heads(k_norm, heads.head_dim, &mut self.k);
-                taps.show(b, l, Op::QNorm, &mut self.q)?;
-                taps.show(b, l, Op::KNorm, &mut self.k)?;
+                b.norm_heads(q_norm, heads.head_dim, &mut s.q);
+                b.norm_heads(k_norm, heads.head_dim, &mut s.k);
+                taps.show(b, l, Op::QNorm, &mut s.q)?;
+                taps.show(b, l, Op::KNorm, &mut s.k)?;
             }
-            let mut parts = [Part { rows: 0..n, start, cache }];
-            b.rope_store(heads, angles, (&mut self.q, &mut self.k, &self.v), &mut parts);
-            taps.show(b, l, Op::QRotated, &mut self.q)?;
-            if taps.show(b, l, Op::KRotated, &mut self.k)? {
+            let mut parts = parts(spans, l);
+            b.rope_store(heads, angles, (&mut s.q, &mut s.k, &s.v), &mut parts);
+            taps.show(b, l, Op::QRotated, &mut s.q)?;
+            if taps.show(b, l, Op::KRotated, &mut s.k)? {
                 // The cache holds the other keys: stored once more, rotated already.
-                b.rope_store(heads, None, (&mut self.q, &mut self.k, &self.v), &mut parts);
+                b.rope_store(heads, None, (&mut s.q, &mut s.k, &s.v), &mut parts);
             }
-            b.attend(heads, window, &self.q, &parts, &mut self.attended);
-            taps.show(b, l, Op::Attention, &mut self.attended)?;
+            b.attend(heads, window, &s.q, &parts, &mut s.attended);
+            taps.show(b, l, Op::Attention, &mut s.attended)?;
             match &layer.post_attn_norm {
                 None if !taps.wanted(Op::OProj) => {
-                    b.linear_add(&layer.o_proj, &self.attended, &mut self.x)?;
+                    b.linear_add(&layer.o_proj, &s.attended, &mut s.x)?;
                 }
                 post => {
-                    b.linear([&layer.o_proj], &self.attended, [&mut self.projected])?;
-                    taps.show(b, l, Op::OProj, &mut self.projected)?;
+                    b.linear([&layer.o_proj], &s.attended, [&mut s.projected])?;
+                    taps.show(b, l, Op::OProj, &mut s.projected)?;
                     if let Some(norm) = post {
-                        b.norm(norm, &self.projected, &mut self.normed);
-                        taps.show(b, l, Op::PostAttnNorm, &mut self.normed)?;
-                        b.add(&self.normed, &mut self.x);
+                        b.norm(norm, &s.projected, &mut s.normed);
+                        taps.show(b, l, Op::PostAttnNorm, &mut s.normed)?;
+                        b.add(&s.normed, &mut s.x);
                     } else {
-                        b.add(&self.projected, &mut self.x);
+                        b.add(&s.projected, &mut s.x);
                     }
                 }
             }
-            taps.show(b, l, Op::AttnResidual, &mut self.x)?;
+            taps.show(b, l, Op::AttnResidual, &mut s.x)?;
 
-            b.norm(&layer.ffn_norm, &self.x, &mut self.normed);
-            taps.show(b, l, Op::FfnNorm, &mut self.normed)?;
+            b.norm(&layer.ffn_norm, &s.x, &mut s.normed);
+            taps.show(b, l, Op::FfnNorm, &mut s.normed)?;
             if taps.wanted(Op::GateProj) || taps.wanted(Op::UpProj) {
                 let mut apart = b.buffer(config.intermediate_size);
                 for (op, weight) in
                     [(Op::GateProj, layer.gate_proj.as_ref()), (Op::UpProj, Some(&layer.up_proj))]
                 {
                     let Some(weight) = weight else { continue };
-                    b.linear([weight], &self.normed, [&mut apart])?;
+                    b.linear([weight], &s.normed, [&mut apart])?;
                     taps.show(b, l, op, &mut apart)?;
                 }
             }
             match (config.ffn, &layer.gate_proj) {
                 (Ffn::SiluGated, Some(gate)) => {
-                    b.gated(Activation::Silu, gate, &layer.up_proj, &self.normed, &mut self.wide)?;
+                    b.gated(Activation::Silu, gate, &layer.up_proj, &s.normed, &mut s.wide)?;
                 }
                 (Ffn::GeluGated, Some(gate)) => {
-                    b.gated(Activation::GeluTanh, gate, &layer.up_proj, &self.normed, &mut self.wide)?;
+                    b.gated(Activation::GeluTanh, gate, &layer.up_proj, &s.normed, &mut s.wide)?;
                 }
-                (Ffn::GeluTanh, None) => b.gelu(&layer.up_proj, &self.normed, &mut self.wide)?,
+                (Ffn::GeluTanh, None) => b.gelu(&layer.up_proj, &s.normed, &mut s.wide)?,
                 (Ffn::SiluGated | Ffn::GeluGated, None) | (Ffn::GeluTanh, Some(_)) => {
                     unreachable!(
                         "`ModelWeights::resolve` gives a gate exactly where the feed-forward is gated"
                     )
                 }
             }
-            taps.show(b, l, Op::Activated, &mut self.wide)?;
+            taps.show(b, l, Op::Activated, &mut s.wide)?;
             match &layer.post_ffn_norm {
                 None if !taps.wanted(Op::DownProj) => {
-                    b.linear_add(&layer.down_proj, &self.wide, &mut self.x)?;
+                    b.linear_add(&layer.down_proj, &s.wide, &mut s.x)?;
                 }
                 post => {
-                    b.linear([&layer.down_proj], &self.wide, [&mut self.projected])?;
-                    taps.show(b, l, Op::DownProj, &mut self.projected)?;
+                    b.linear([&layer.down_proj], &s.wide, [&mut s.projected])?;
+                    taps.show(b, l, Op::DownProj, &mut s.projected)?;
                     if let Some(norm) = post {
-                        b.norm(norm, &self.projected, &mut self.normed);
-                        taps.show(b, l, Op::PostFfnNorm, &mut self.normed)?;
-                        b.add(&self.normed, &mut self.x);
+                        b.norm(norm, &s.projected, &mut s.normed);
+                        taps.show(b, l, Op::PostFfnNorm, &mut s.normed)?;
+                        b.add(&s.normed, &mut s.x);
                     } else {
-                        b.add(&self.projected, &mut self.x);
+                        b.add(&s.projected, &mut s.x);
                     }
                 }
             }
-            taps.show(b, l, Op::LayerOutput, &mut self.x)?;
+            taps.show(b, l, Op::LayerOutput, &mut s.x)?;
         }
-        self.position += n;
+        for span in &mut *spans {
+            span.sequence.position += span.ids.len();
+        }
 
         if taps.wanted(Op::OutputNorm) {
-            b.norm(&w.output_norm, &self.x, &mut self.normed);
-            taps.show(b, None, Op::OutputNorm, &mut self.normed)?;
+            b.norm(&w.output_norm, &s.x, &mut s.normed);
+            taps.show(b, None, Op::OutputNorm, &mut s.normed)?;
         }
-        let rows = match want {
-            None => return Ok(Vec::new()),
-            Some(Want::Last) => n - 1..n,
-            Some(Want::All) => 0..n,
-        };
-        let shown = rows.len();
+        let rows = wanted_rows(spans);
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let head = w.output.as_ref().unwrap_or(&w.token_embd);
-        let mut logits = b.head(&w.output_norm, head, &self.x, rows)?;
-        taps.show_values(None, Op::Logits, shown, &mut logits)?;
+        let mut logits = b.head(&w.output_norm, head, &s.x, &rows)?;
+        taps.show_values(None, Op::Logits, rows.len(), &mut logits)?;
         Ok(logits)
-    }
-
-    fn admit(&self, ids: &[u32]) -> Result<()> {
-        let config = &self.decoder.config;
-        if ids.is_empty() {
-            return Err(Error::new(Kind::Usage, "prompt", "there are no tokens to compute")
-                .hint("an empty text without a begin token has none"));
-        }
-        if let Some((i, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab_size) {
-            let what = format!("token id {id} is not below the vocabulary of {}", config.vocab_size);
-            return Err(Error::new(Kind::Usage, "prompt", what).at(format!("token {i}")));
-        }
-        if ids.len() > config.max_positions.saturating_sub(self.position) {
-            let what = format!(
-                "{} tokens after {} exceed the model's context of {}",
-                ids.len(),
-                self.position,
-                config.max_positions
-            );
-            return Err(Error::new(Kind::Usage, "context", what).hint("shorten the text"));
-        }
-        Ok(())
     }
 }
 
-impl<B: Backend> Context for Sequence<B> {
-    fn forward(&mut self, ids: &[u32], want: Want) -> Result<Vec<f32>> {
-        self.admit(ids)?;
-        let mut logits = Vec::new();
-        let mut pieces = ids.chunks(PIECE).peekable();
-        while let Some(piece) = pieces.next() {
-            let needed = (want == Want::All || pieces.peek().is_none()).then_some(want);
-            let mut rows = self.append(piece, needed)?;
-            if logits.is_empty() {
-                logits = rows;
-            } else {
-                logits.append(&mut rows);
-            }
-        }
-        Ok(logits)
-    }
+/// The rows of every span beside its cache of layer `l`.
+fn parts<'a, B: Backend>(spans: &'a mut [Span<'_, B>], l: usize) -> Vec<Part<'a, B::Cache>> {
+    let mut row = 0;
+    let part = |span: &'a mut Span<'_, B>| {
+        let rows = row..row + span.ids.len();
+        row = rows.end;
+        Part { rows, start: span.sequence.position, cache: &mut span.sequence.caches[l] }
+    };
+    spans.iter_mut().map(part).collect()
+}
 
-    fn position(&self) -> usize {
-        self.position
+/// The rows of a pass whose logits are wanted.
+fn wanted_rows<B: Backend>(spans: &[Span<'_, B>]) -> Vec<usize> {
+    let (mut rows, mut first) = (Vec::new(), 0);
+    for span in spans {
+        rows.extend(first + span.wanted.start..first + span.wanted.end);
+        first += span.ids.len();
     }
-
-    fn observe(&mut self, observer: Box<dyn Observer>) {
-        self.observer = Some(observer);
-    }
-
-    fn reset(&mut self) {
-        self.position = 0;
-        self.caches = self.caches.iter().map(|_| self.decoder.backend.cache(&self.decoder.heads)).collect();
-    }
+    rows
 }
 
 /// How the layers with a window rotate, where that is not how the others do.

@@ -3,11 +3,13 @@
 //! [`decoder`] tells the forward pass once, generic over [`Backend`]; a backend owns its buffers and the layout of
 //! its weights. All values are f32 (`exact` numerics); reduction orders are written down in `contracts/kernels/`.
 
+mod context;
 pub mod cpu;
 mod cpus;
 pub mod decoder;
 pub mod reference;
 mod rope;
+mod sequences;
 mod tap;
 mod weights;
 
@@ -23,6 +25,7 @@ use crate::{Error, Kind, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use context::{Context, Feed, SequenceId, Want};
 pub use cpu::Numerics;
 pub use cpus::usable_cpus;
 pub use rope::{Angles, Rope};
@@ -38,8 +41,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Matrix: Send + Sync;
     /// A norm weight or a bias, f32.
     type Vector: Send + Sync;
-    /// Keys and values of one layer, f32, for positions `0..n`.
-    type Cache: Send;
+    /// Keys and values of one layer for positions `0..n`. Copies share what neither writes.
+    type Cache: Clone + Send;
 
     /// The name in [`BACKENDS`].
     fn name(&self) -> &'static str;
@@ -124,7 +127,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         norm: &Norm<Self>,
         head: &Self::Matrix,
         x: &Self::Buffer,
-        rows: Range<usize>,
+        rows: &[usize],
     ) -> Result<Vec<f32>>;
 }
 
@@ -193,33 +196,26 @@ pub trait Engine: Send + Sync {
     fn backend_name(&self) -> &'static str;
     /// Sizes and switches.
     fn config(&self) -> &ModelConfig;
-    /// An empty context.
-    fn context(self: Arc<Self>) -> Box<dyn Context>;
-}
+    /// An empty sequence, as its user holds it.
+    fn context(self: Arc<Self>) -> Context;
 
-/// A sequence in the making: its cache and its position.
-pub trait Context: Send {
-    /// Appends `ids` and returns the logits asked for.
+    /// Begins an empty sequence.
+    fn open(&self) -> SequenceId;
+    /// Begins a sequence that continues as `sequence` would.
+    fn fork(&self, sequence: SequenceId) -> SequenceId;
+    /// Forgets a sequence.
+    fn close(&self, sequence: SequenceId);
+    /// How many tokens a sequence has.
+    fn position(&self, sequence: SequenceId) -> usize;
+    /// Empties a sequence.
+    fn reset(&self, sequence: SequenceId);
+    /// From now on shows `observer` what the operations on that sequence give.
+    fn observe(&self, sequence: SequenceId, observer: Box<dyn Observer>);
+    /// Appends to several sequences and returns the logits asked for, of each in order.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for no ids, an id outside the vocabulary, or more positions than the model has; then
-    /// nothing was appended.
-    fn forward(&mut self, ids: &[u32], want: Want) -> Result<Vec<f32>>;
-    /// How many tokens are in the cache.
-    fn position(&self) -> usize;
-    /// Forgets every token.
-    fn reset(&mut self);
-    /// From now on shows `observer` what the operations that it wants to see give.
-    fn observe(&mut self, observer: Box<dyn Observer>);
-}
-
-/// Which logits a forward pass returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Of the last token: `[vocab]`.
-    Last,
-    /// Of every token: `[n_tokens, vocab]`.
-    All,
+    /// Those of [`Context::forward_many`].
+    fn forward(&self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>>;
 }
 
 /// Geometry of attention.

@@ -4,7 +4,7 @@ use super::cpu::{Cpu, Isa, Numerics};
 use super::decoder::Decoder;
 use super::random_model::{Random, config, gemma_like, model, with_rope_pairs};
 use super::reference::Reference;
-use super::{Backend, Engine, Observer, Op, Place, Tap, Want};
+use super::{Backend, Context, Engine, Feed, Observer, Op, Place, SequenceId, Tap, Want};
 use crate::Result;
 use crate::models::{Model, ModelConfig, RopeScaling, RowOrder, Window};
 use crate::quant;
@@ -100,11 +100,16 @@ fn depths_of_several_splits_and_windows_across_them_give_the_same_bits() {
     for config in [config("llama"), windowed].map(deep) {
         let model = model(&config, DType::Q8_0, 3);
         let ids = Random(4).ids(700, 131);
-        let batch = logits(&cpu(&model, best(), 2), &ids, &[700]);
-        for isa in Isa::available().into_iter().filter(|isa| isa.name() != "scalar") {
-            let pieces = logits(&cpu(&model, isa, 3), &ids, &[250, 1, 5, 1, 300, 140, 1]);
-            assert!(bits(&batch) == bits(&pieces), "{}", isa.name());
-        }
+        let [batch, halves] = [Numerics::Exact, Numerics::Fast].map(|numerics| {
+            let batch = logits(&on(numerics, &model, best(), 2), &ids, &[700]);
+            for isa in Isa::available().into_iter().filter(|isa| isa.name() != "scalar") {
+                let engine = on(numerics, &model, isa, 3);
+                let pieces = logits(&engine, &ids, &[250, 1, 5, 1, 300, 140, 1]);
+                assert!(bits(&batch) == bits(&pieces), "{numerics:?} {}", isa.name());
+            }
+            batch
+        });
+        assert!(bits(&batch) != bits(&halves));
         let judge = logits(&engine(Reference, &model), &ids, &[700]);
         let spread = judge.iter().fold(0f32, |m, l| m.max(l.abs()));
         let worst = judge.iter().zip(&batch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -203,6 +208,105 @@ fn looking_changes_no_bit_and_places_come_in_order() {
             assert!(places.is_sorted() && places.len() > 30, "{family}: {places:?}");
         }
     }
+}
+
+#[test]
+fn sequences_in_one_pass_give_the_bits_of_each_alone() {
+    for (config, dtype) in
+        [(config("llama"), DType::Q4_K), (config("gpt2"), DType::BF16), (gemma_like(), DType::Q8_0)]
+    {
+        let (model, family) = (model(&config, dtype, 61), &config.family);
+        // What each sequence has already and what it is fed: more than one pass in all, one token among them.
+        let shapes = [
+            (0, 100, Want::Last),
+            (7, 1, Want::All),
+            (0, 150, Want::From(140)),
+            (33, 9, Want::None),
+            (270, 60, Want::All),
+        ];
+        let texts: Vec<Vec<u32>> =
+            shapes.iter().enumerate().map(|(i, s)| Random(i as u64).ids(s.0 + s.1, 131)).collect();
+        let fast = on(Numerics::Fast, &model, best(), 2);
+        for engine in [cpu(&model, best(), 2), fast, engine(Reference, &model)] {
+            let begin = |i: usize| {
+                let mut context = Arc::clone(&engine).context();
+                if shapes[i].0 > 0 {
+                    context.forward(&texts[i][..shapes[i].0], Want::None).expect("valid ids");
+                }
+                context
+            };
+            let mut together: Vec<Context> = (0..shapes.len()).map(begin).collect();
+            let mut feeds: Vec<(&mut Context, &[u32], Want)> = together
+                .iter_mut()
+                .zip(&texts)
+                .zip(shapes)
+                .map(|((context, text), (before, _, want))| (context, &text[before..], want))
+                .collect();
+            let found = Context::forward_many(&mut feeds).expect("valid ids");
+            for (i, (before, n, want)) in shapes.into_iter().enumerate() {
+                let mut alone = begin(i);
+                let expected = alone.forward(&texts[i][before..], want).expect("valid ids");
+                let rows = match want {
+                    Want::None => 0,
+                    Want::Last => 1,
+                    Want::All => n,
+                    Want::From(first) => n - first,
+                };
+                assert_eq!(found[i].len(), rows * 131, "{family} {want:?}");
+                assert!(bits(&found[i]) == bits(&expected), "{family} {want:?}");
+                assert_eq!(together[i].position(), before + n);
+                let next =
+                    [&mut together[i], &mut alone].map(|c| c.forward(&[5], Want::Last).expect("valid"));
+                assert!(bits(&next[0]) == bits(&next[1]), "{family} {want:?}: the cache");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fork_continues_as_the_original_would() {
+    let model = model(&config("llama"), DType::Q8_0, 62);
+    let fast = on(Numerics::Fast, &model, best(), 2);
+    for engine in [cpu(&model, best(), 2), fast, engine(Reference, &model)] {
+        // Within a segment, at its end, within its successor.
+        for at in [1, 63, 64, 100] {
+            let ids = Random(at as u64).ids(at + 40, 131);
+            let (prefix, rest) = ids.split_at(at);
+            let expected = logits(&engine, &ids, &[at, 40]);
+            let expected = bits(&expected[at * 131..]);
+            let mut original = Arc::clone(&engine).context();
+            original.forward(prefix, Want::None).expect("valid ids");
+            let (mut fork, mut other) = (original.fork(), original.fork());
+            other.forward(&[9; 40], Want::None).expect("valid ids");
+            drop(other);
+            assert!(bits(&fork.forward(rest, Want::All).expect("valid ids")) == expected, "the fork at {at}");
+            assert_eq!((fork.position(), original.position()), (at + 40, at));
+            fork.reset();
+            assert!(
+                bits(&original.forward(rest, Want::All).expect("valid")) == expected,
+                "the original at {at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_refused_sequence_leaves_all_as_they_were() {
+    let engine = engine(Reference, &model(&config("llama"), DType::F32, 63));
+    let other = Arc::clone(&engine);
+    let [mut a, mut b] = [1, 2].map(|_| Arc::clone(&engine).context());
+    let error = Context::forward_many(&mut [(&mut a, &[1, 2], Want::Last), (&mut b, &[131], Want::Last)]);
+    assert!(error.expect_err("no such token").to_string().contains("token id 131"));
+    assert_eq!((a.position(), b.position()), (0, 0));
+    let model = model(&config("llama"), DType::F32, 64);
+    let mut foreign = self::engine(Reference, &model).context();
+    let error = Context::forward_many(&mut [(&mut a, &[1], Want::Last), (&mut foreign, &[1], Want::Last)]);
+    assert!(error.expect_err("two models").to_string().contains("several models"));
+    let twice = [0, 1].map(|_| Feed { sequence: SequenceId(u64::MAX), ids: &[1], want: Want::Last });
+    assert_eq!(other.forward(&twice).expect_err("no such sequence").kind, crate::Kind::Internal);
+    assert!(
+        a.forward(&[1, 2], Want::Last).is_ok() && Context::forward_many(&mut []).expect("nothing").is_empty()
+    );
 }
 
 #[test]

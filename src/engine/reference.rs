@@ -7,7 +7,6 @@ use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, visible};
 use crate::Result;
 use crate::models::{NormKind, Weight};
 use crate::quant;
-use std::ops::Range;
 
 /// The name in the backend table.
 pub const NAME: &str = "reference";
@@ -215,8 +214,8 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn head(&self, norm: &Norm<Self>, head: &Weight, x: &Rows, rows: Range<usize>) -> Result<Vec<f32>> {
-        let chosen = x.data[rows.start * x.width..rows.end * x.width].to_vec();
+    fn head(&self, norm: &Norm<Self>, head: &Weight, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
+        let chosen = rows.iter().flat_map(|t| &x.data[t * x.width..(t + 1) * x.width]).copied().collect();
         let mut normed = self.buffer(x.width);
         self.norm(norm, &Rows { width: x.width, data: chosen }, &mut normed);
         matmul(head, None, &normed)

@@ -1,12 +1,13 @@
 //! The distributions of a model over a text, row by row: kept compactly, or compared with what was kept.
 //!
-//! The text is cut and scored as [`super::perplexity`] does it. Logits of a few positions are in memory at once,
-//! whatever the length of the text.
+//! The text is cut and scored as [`super::perplexity`] does it, short chunks together. Logits of a few positions are
+//! in memory at once, whatever the length of the text.
 
-use super::LoadedModel;
+use super::{Feed, LoadedModel, Session, Want};
 use crate::oracle::{CompactRow, ReferenceKey, StoredReference};
 use crate::stats::Position;
 use crate::{Error, Kind, Result};
+use std::ops::Range;
 use std::thread;
 use std::time::Instant;
 
@@ -15,14 +16,16 @@ use std::time::Instant;
 pub struct Feeding {
     /// Tokens of the unscored half that are fed at once.
     pub prefill: usize,
-    /// Tokens of the scored half that are fed at once: so many rows of logits are held.
+    /// Tokens of the scored halves that are fed at once, of all chunks together: so many rows of logits are held.
     pub piece: usize,
+    /// Chunks that are fed together, as far as that many tokens hold several.
+    pub together: usize,
 }
 
 impl Default for Feeding {
-    /// A vocabulary of 150,000 then takes 40 MB.
+    /// A vocabulary of 150,000 then takes 80 MB.
     fn default() -> Feeding {
-        Feeding { prefill: usize::MAX, piece: 64 }
+        Feeding { prefill: usize::MAX, piece: 128, together: 512 }
     }
 }
 
@@ -37,7 +40,7 @@ pub struct Scoring<'a> {
     pub feeding: Feeding,
     /// Threads that share the rows of one piece; no result depends on it.
     pub threads: usize,
-    /// No chunk begins after this, except the first.
+    /// No chunk begins after this, except those that are fed with the first.
     pub until: Option<Instant>,
 }
 
@@ -86,62 +89,77 @@ pub fn each_row<T: Send>(
         let what = format!("the context of {longest} positions is shorter than chunks of {ctx} tokens");
         return Err(Error::new(Kind::Contract, "scoring", what).hint("use shorter chunks"));
     }
-    let mut session = model.session();
+    let chunks: Vec<&[u32]> = ids.chunks_exact(ctx).collect();
     let mut judged = Vec::new();
-    for (i, chunk) in ids.chunks_exact(ctx).enumerate() {
+    for (i, group) in chunks.chunks((feeding.together / ctx).max(1)).enumerate() {
         if i > 0 && until.is_some_and(|until| Instant::now() >= until) {
             break;
         }
-        session.reset();
-        let (before, scored) = chunk[..ctx - 1].split_at(ctx / 2);
-        for piece in before.chunks(feeding.prefill.max(1)) {
-            session.prefill(piece)?;
+        // Of every chunk what its rows gave: errors are told in order of the text.
+        let mut found: Vec<Vec<Result<T>>> = group.iter().map(|_| Vec::new()).collect();
+        let mut sessions: Vec<Session> = group.iter().map(|_| model.session()).collect();
+        for piece in pieces(0..ctx / 2, feeding.prefill) {
+            feed(model, &mut sessions, group, piece, Want::None)?;
         }
-        let labels = &chunk[ctx / 2 + 1..];
-        let mut done = 0;
-        for piece in scored.chunks(feeding.piece.max(1)) {
-            let first = judged.len();
-            // [piece.len(), vocab]
-            let logits = session.logits_all(piece)?;
-            let labels = &labels[done..done + piece.len()];
-            judged.extend(judge_piece(&logits, labels, first, threads, judge)?);
-            done += piece.len();
+        let vocab = model.config().vocab_size;
+        for piece in pieces(ctx / 2..ctx - 1, feeding.piece / group.len()) {
+            // [piece.len(), vocab] of every chunk
+            let logits = feed(model, &mut sessions, group, piece.clone(), Want::All)?;
+            let mut rows = Vec::with_capacity(group.len() * piece.len());
+            for (c, (chunk, logits)) in group.iter().zip(&logits).enumerate() {
+                let first = judged.len() + c * (ctx - 1 - ctx / 2) + piece.start - ctx / 2;
+                let labels = &chunk[piece.start + 1..];
+                let row = |(i, (logits, label))| Row { index: first + i, label, logits };
+                rows.extend(logits.chunks_exact(vocab).zip(labels.iter().copied()).enumerate().map(row));
+            }
+            let mut results = judge_rows(&rows, threads, judge).into_iter();
+            found.iter_mut().for_each(|found| found.extend(results.by_ref().take(piece.len())));
+        }
+        for found in found {
+            judged.extend(found.into_iter().collect::<Result<Vec<T>>>()?);
         }
     }
     Ok(judged)
 }
 
-/// Judges the rows of one piece, by as many threads as there are; the order is that of the rows.
-fn judge_piece<T: Send>(
-    logits: &[f32],
-    labels: &[u32],
-    first: usize,
+/// Feeds the tokens `range` of every chunk to its session.
+fn feed(
+    model: &LoadedModel,
+    sessions: &mut [Session],
+    chunks: &[&[u32]],
+    range: Range<usize>,
+    want: Want,
+) -> Result<Vec<Vec<f32>>> {
+    let mut feeds = Vec::with_capacity(chunks.len());
+    for (session, chunk) in sessions.iter_mut().zip(chunks) {
+        feeds.push(Feed { session, ids: &chunk[range.clone()], want });
+    }
+    model.forward_many(&mut feeds)
+}
+
+/// `range` in pieces of `len`, at least 1.
+fn pieces(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let len = len.max(1).min(range.len().max(1));
+    range.clone().step_by(len).map(move |start| start..(start + len).min(range.end))
+}
+
+/// Judges rows, by as many threads as there are; the order is that of the rows.
+fn judge_rows<T: Send>(
+    rows: &[Row],
     threads: usize,
     judge: &(dyn Fn(Row) -> Result<T> + Sync),
-) -> Result<Vec<T>> {
-    let vocab = logits.len() / labels.len().max(1);
-    let share = labels.len().div_ceil(threads.max(1)).max(1);
-    let of = &|at: usize, labels: &[u32]| -> Result<Vec<T>> {
-        let row = |(i, label): (usize, &u32)| {
-            let logits = &logits[(at + i) * vocab..(at + i + 1) * vocab];
-            judge(Row { index: first + at + i, label: *label, logits })
-        };
-        labels.iter().enumerate().map(row).collect()
-    };
-    if share >= labels.len() {
-        return of(0, labels);
+) -> Vec<Result<T>> {
+    let share = rows.len().div_ceil(threads.max(1)).max(1);
+    if share >= rows.len() {
+        return rows.iter().map(|row| judge(*row)).collect();
     }
     thread::scope(|scope| {
-        let workers: Vec<_> = labels
-            .chunks(share)
-            .enumerate()
-            .map(|(i, labels)| scope.spawn(move || of(i * share, labels)))
-            .collect();
-        let mut all = Vec::with_capacity(labels.len());
-        for worker in workers {
-            all.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        }
-        Ok(all)
+        let work = |rows: &'_ [Row<'_>]| rows.iter().map(|row| judge(*row)).collect::<Vec<_>>();
+        let workers: Vec<_> = rows.chunks(share).map(|rows| scope.spawn(move || work(rows))).collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, Vec<Result<T>>>| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().flat_map(join).collect()
     })
 }
 
@@ -269,9 +287,11 @@ mod tests {
         let model = load("qwen2", 5);
         let ids = chunks_of(&Random(4).ids(60, 131), 20, 9, None).expect("three chunks");
         let one = keep(&model, &scoring(&ids, 1, Feeding::default()), key(3, 16)).expect("scored");
-        let split =
-            keep(&model, &scoring(&ids, 3, Feeding { prefill: 3, piece: 4 }), key(3, 16)).expect("scored");
-        assert_eq!(one, split);
+        for (prefill, piece, together) in [(3, 4, 0), (3, 4, 45), (usize::MAX, 7, 1000), (1, 1, 40)] {
+            let feeding = Feeding { prefill, piece, together };
+            let split = keep(&model, &scoring(&ids, 3, feeding), key(3, 16)).expect("scored");
+            assert_eq!(one, split, "{feeding:?}");
+        }
         let none = diverge(&model, &one, 9, Feeding::default(), 2).expect("scored");
         assert_eq!(none.len(), 27);
         assert!(none.iter().all(|p| p.kl.abs() < 1e-12 && p.same_top()), "{none:?}");
@@ -322,7 +342,8 @@ mod tests {
     fn time_that_is_up_ends_after_a_whole_chunk() {
         let model = load("llama", 5);
         let ids = chunks_of(&Random(4).ids(100, 131), 20, 5, None).expect("five chunks");
-        let late = Scoring { until: Some(Instant::now()), ..scoring(&ids, 1, Feeding::default()) };
+        let feeding = Feeding { together: 20, ..Feeding::default() };
+        let late = Scoring { until: Some(Instant::now()), ..scoring(&ids, 1, feeding) };
         let kept = keep(&model, &late, key(5, 16)).expect("one chunk is always scored");
         assert_eq!((kept.key.chunks, kept.rows.len(), kept.ids.len()), (1, 9, 20));
     }

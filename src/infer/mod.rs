@@ -12,13 +12,14 @@ mod score;
 mod session;
 pub mod speed;
 
+pub use crate::engine::Want;
 pub use crate::stats::{argmax, logsumexp};
 pub use distribution::top_logprobs;
 pub use distributions::{Feeding, Row, Scoring, chunks_of, diverge, diverge_fully, each_row, keep};
-pub use generate::generate;
+pub use generate::{generate, generate_many};
 pub use importance::importance;
-pub use score::{Perplexity, perplexity, score};
-pub use session::{LoadedModel, Session};
+pub use score::{Perplexity, perplexity, score, score_many};
+pub use session::{Feed, LoadedModel, Session};
 
 /// How to run a model.
 #[derive(Debug, Clone)]
@@ -201,6 +202,55 @@ mod tests {
             let all: f64 = row.iter().map(|l| f64::from(*l).exp()).sum();
             assert!((scores[at - 1] - (f64::from(row[ids[at] as usize]).exp() / all).ln()).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn texts_scored_together_score_as_alone() {
+        let model = load("llama");
+        let texts: Vec<Vec<u32>> = (0..20).map(|i| Random(i).ids(2 + 7 * i as usize % 90, 131)).collect();
+        let begun = |prefix: usize| -> Vec<Vec<u32>> {
+            texts.iter().map(|t| [&Random(99).ids(prefix, 131)[..], t].concat()).collect()
+        };
+        // Without a prefix; with one; with one that is a whole text but its last token; one text twice.
+        let cases = [texts.clone(), begun(1), begun(70), vec![texts[3].clone(), texts[3].clone()]];
+        for texts in &cases {
+            let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+            let found = score_many(&model, &texts).expect("fits");
+            let alone: Vec<Vec<f64>> = texts.iter().map(|ids| score(&model, ids).expect("fits")).collect();
+            assert_eq!(found, alone);
+        }
+        assert!(score_many(&model, &[]).expect("nothing").is_empty());
+        assert_eq!(score_many(&model, &[&[1, 2], &[1]]).expect_err("one token").kind, Kind::Usage);
+    }
+
+    #[test]
+    fn prompts_continued_side_by_side_are_continued_as_alone() {
+        let model = load("qwen2");
+        let free = run(&model, &Random(3).ids(4, 131), &greedy(8));
+        let random =
+            Sampling::Random { repeat_penalty: 1.1, temperature: 0.8, top_k: 9, top_p: 0.9, seed: 5 };
+        for options in [
+            greedy(8),
+            GenerateOptions { stop: free.tokens[2..4].to_vec(), ..greedy(8) },
+            GenerateOptions { sampling: random, logprobs: 0, ..greedy(8) },
+            greedy(0),
+        ] {
+            for prefix in [0, 30] {
+                let prompts: Vec<Vec<u32>> = (0..18)
+                    .map(|i| [Random(99).ids(prefix, 131), Random(i).ids(1 + i as usize % 5, 131)].concat())
+                    .chain([[Random(99).ids(prefix, 131), Random(3).ids(4, 131)].concat()])
+                    .collect();
+                let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+                let found = generate_many(&model, &prompts, &options);
+                for (prompt, found) in prompts.iter().zip(found) {
+                    assert_eq!(found.expect("valid"), run(&model, prompt, &options));
+                }
+            }
+        }
+        let found = generate_many(&model, &[&[1, 2], &[], &[131], &[7]], &greedy(3));
+        let kinds: Vec<Option<Kind>> = found.iter().map(|f| f.as_ref().err().map(|e| e.kind)).collect();
+        assert_eq!(kinds, [None, Some(Kind::Usage), Some(Kind::Usage), None]);
+        assert_eq!(found[3].as_ref().expect("valid"), &run(&model, &[7], &greedy(3)));
     }
 
     #[test]

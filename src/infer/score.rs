@@ -1,11 +1,15 @@
-//! Scoring a text: the log-probability of every next token, and perplexity by llama.cpp's rule.
+//! Scoring texts: the log-probability of every next token, and perplexity by llama.cpp's rule.
 
-use super::{LoadedModel, Session};
+use super::generate::common_prefix;
+use super::{Feed, Feeding, LoadedModel, Row, Scoring, Session, Want, each_row};
 use crate::stats::logsumexp;
 use crate::{Error, Kind, Result};
 
-/// Logits of so many positions are held at once: a vocabulary of 150,000 then takes 40 MB.
-const PIECE: usize = 64;
+/// Logits of so many positions are held at once: a vocabulary of 150,000 then takes 80 MB.
+const PIECE: usize = 128;
+
+/// So many texts are computed together: more make no pass larger and hold more keys and values.
+const TOGETHER: usize = 16;
 
 /// What a text costs per token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,13 +29,38 @@ pub struct Perplexity {
 /// [`Kind::Usage`] for fewer than two tokens or more than the context holds; [`Kind::NonFinite`] where a logit is
 /// NaN, naming the token.
 pub fn score(model: &LoadedModel, ids: &[u32]) -> Result<Vec<f64>> {
-    need("scoring", ids.len(), 2)?;
-    if ids.len() > model.config().max_positions {
-        let what =
-            format!("{} tokens exceed the model's context of {}", ids.len(), model.config().max_positions);
-        return Err(Error::new(Kind::Usage, "text", what).hint("score it in chunks, or shorten it"));
+    Ok(score_many(model, &[ids])?.pop().unwrap_or_default())
+}
+
+/// [`score`] of every text, several in one pass. Tokens with which all texts begin are computed once; no result
+/// depends on that.
+///
+/// # Errors
+/// Those of [`score`] for one of the texts, and then no text is scored.
+pub fn score_many(model: &LoadedModel, texts: &[&[u32]]) -> Result<Vec<Vec<f64>>> {
+    for ids in texts {
+        need("scoring", ids.len(), 2)?;
+        if ids.len() > model.config().max_positions {
+            let longest = model.config().max_positions;
+            let what = format!("{} tokens exceed the model's context of {longest}", ids.len());
+            return Err(Error::new(Kind::Usage, "text", what).hint("score it in chunks, or shorten it"));
+        }
     }
-    score_from(&mut model.session(), ids, 0, model.config().vocab_size)
+    let prefix = common_prefix(texts);
+    let mut trunk = model.session();
+    let mut shared = [Vec::new()];
+    if prefix > 0 {
+        // What follows the last shared token is scored text by text, so that token is fed text by text.
+        score_on(model, std::slice::from_mut(&mut trunk), &[&texts[0][..prefix]], 0, &mut shared)?;
+    }
+    let mut all = Vec::with_capacity(texts.len());
+    for group in texts.chunks(TOGETHER) {
+        let mut scores: Vec<Vec<f64>> = group.iter().map(|_| shared[0].clone()).collect();
+        let mut sessions: Vec<Session> = group.iter().map(|_| trunk.fork()).collect();
+        score_on(model, &mut sessions, group, trunk.position(), &mut scores)?;
+        all.append(&mut scores);
+    }
+    Ok(all)
 }
 
 /// Perplexity of `ids` by the rule of llama.cpp's `perplexity`: consecutive chunks of `ctx` tokens, each in a
@@ -53,39 +82,63 @@ pub fn perplexity(model: &LoadedModel, ids: &[u32], ctx: usize, bos: Option<u32>
         );
     }
     need(&format!("perplexity in chunks of {ctx}"), ids.len(), 2 * ctx)?;
-    let mut session = model.session();
-    let mut scored = Vec::new();
-    for chunk in ids.chunks_exact(ctx) {
-        let mut chunk = chunk.to_vec();
-        if let Some(bos) = bos {
-            chunk[0] = bos;
-        }
-        session.reset();
-        scored.extend(score_from(&mut session, &chunk, ctx / 2, model.config().vocab_size)?);
+    let mut ids = ids[..ids.len() / ctx * ctx].to_vec();
+    if let Some(bos) = bos {
+        ids.iter_mut().step_by(ctx).for_each(|first| *first = bos);
     }
+    let scoring = Scoring { ids: &ids, ctx, feeding: Feeding::default(), threads: 1, until: None };
+    let scored = each_row(model, &scoring, &|row: Row| {
+        log_probability(row.logits, row.label).ok_or_else(|| {
+            let per_chunk = ctx - 1 - ctx / 2;
+            let at = row.index / per_chunk * ctx + ctx / 2 + 1 + row.index % per_chunk;
+            not_a_number(at)
+        })
+    })?;
     Ok(summary(&scored))
 }
 
-/// Log-probabilities of the tokens after `first`, given everything before each.
-fn score_from(session: &mut Session, ids: &[u32], first: usize, vocab: usize) -> Result<Vec<f64>> {
-    let inputs = &ids[..ids.len() - 1];
-    if first > 0 {
-        session.prefill(&inputs[..first])?;
-    }
-    let mut scores = Vec::with_capacity(inputs.len() - first);
-    for piece in inputs[first..].chunks(PIECE) {
-        for row in session.logits_all(piece)?.chunks_exact(vocab) {
-            let at = first + scores.len() + 1;
-            let score = f64::from(row[ids[at] as usize]) - logsumexp(row);
-            if score.is_nan() || row.iter().any(|l| l.is_nan()) {
-                return Err(Error::new(Kind::NonFinite, "scoring", "a logit is NaN")
-                    .at(format!("token {at}"))
-                    .hint("check the weights for NaN or infinite values"));
+/// Feeds the tokens of every text from `fed` on, and appends the log-probabilities of all that follow the first of
+/// those to `scores`.
+fn score_on(
+    model: &LoadedModel,
+    sessions: &mut [Session],
+    texts: &[&[u32]],
+    fed: usize,
+    scores: &mut [Vec<f64>],
+) -> Result<()> {
+    let step = (PIECE / texts.len()).max(1);
+    let longest = texts.iter().map(|ids| ids.len() - 1).max().unwrap_or(0);
+    for from in (fed..longest).step_by(step) {
+        let piece = |ids: &[u32]| from.min(ids.len() - 1)..(from + step).min(ids.len() - 1);
+        let mut feeds = Vec::with_capacity(texts.len());
+        let mut labels = Vec::with_capacity(texts.len());
+        for ((session, ids), scores) in sessions.iter_mut().zip(texts).zip(&mut *scores) {
+            let piece = piece(ids);
+            if !piece.is_empty() {
+                feeds.push(Feed { session, ids: &ids[piece.clone()], want: Want::All });
+                labels.push((piece.start + 1, &ids[piece.start + 1..=piece.end], scores));
             }
-            scores.push(score);
+        }
+        for ((first, labels, scores), logits) in labels.into_iter().zip(model.forward_many(&mut feeds)?) {
+            let rows = logits.chunks_exact(model.config().vocab_size);
+            for (i, (row, label)) in rows.zip(labels).enumerate() {
+                scores.push(log_probability(row, *label).ok_or_else(|| not_a_number(first + i))?);
+            }
         }
     }
-    Ok(scores)
+    Ok(())
+}
+
+/// None where a logit is NaN.
+fn log_probability(logits: &[f32], label: u32) -> Option<f64> {
+    let score = f64::from(logits[label as usize]) - logsumexp(logits);
+    (!score.is_nan() && logits.iter().all(|l| !l.is_nan())).then_some(score)
+}
+
+fn not_a_number(token: usize) -> Error {
+    Error::new(Kind::NonFinite, "scoring", "a logit is NaN")
+        .at(format!("token {token}"))
+        .hint("check the weights for NaN or infinite values")
 }
 
 fn summary(scores: &[f64]) -> Perplexity {

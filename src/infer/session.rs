@@ -36,6 +36,17 @@ impl LoadedModel {
     pub fn session(&self) -> Session {
         Session { context: Arc::clone(&self.engine).context() }
     }
+
+    /// Appends to several sequences of this model in common passes, and returns the logits asked for, of each in
+    /// order. Weights are read once for all; every sequence gets the bits that it gets alone.
+    ///
+    /// # Errors
+    /// Those of [`Session::prefill`] of the first sequence that has one, and then nothing was appended to any;
+    /// [`crate::Kind::Internal`] for sessions of several models.
+    pub fn forward_many(&self, feeds: &mut [Feed<'_>]) -> Result<Vec<Vec<f32>>> {
+        let mut feeds: Vec<_> = feeds.iter_mut().map(|f| (&mut f.session.context, f.ids, f.want)).collect();
+        Context::forward_many(&mut feeds)
+    }
 }
 
 impl std::fmt::Debug for LoadedModel {
@@ -47,9 +58,19 @@ impl std::fmt::Debug for LoadedModel {
     }
 }
 
+/// Tokens for one of several sequences that are computed together.
+pub struct Feed<'a> {
+    /// The sequence.
+    pub session: &'a mut Session,
+    /// What is appended to it.
+    pub ids: &'a [u32],
+    /// Which logits are returned.
+    pub want: Want,
+}
+
 /// One sequence: its keys and values, and how far it is. The cache grows with the sequence.
 pub struct Session {
-    context: Box<dyn Context>,
+    context: Context,
 }
 
 impl Session {
@@ -68,6 +89,20 @@ impl Session {
     /// Those of [`Session::prefill`].
     pub fn logits_all(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.context.forward(ids, Want::All)
+    }
+
+    /// Appends `ids` without any logits: a prefix that forks share.
+    ///
+    /// # Errors
+    /// Those of [`Session::prefill`].
+    pub fn append(&mut self, ids: &[u32]) -> Result<()> {
+        self.context.forward(ids, Want::None).map(drop)
+    }
+
+    /// A second sequence with the same tokens: it continues as this one would, and neither sees what the other
+    /// appends. Keys and values of the common tokens are shared, so a fork costs little.
+    pub fn fork(&self) -> Session {
+        Session { context: self.context.fork() }
     }
 
     /// Appends one token and returns the logits `[vocab]` after it.

@@ -130,7 +130,7 @@ impl Taking<'_> {
 
     /// The model against its own distributions: other threads, other pieces, other backends.
     pub fn self_test(&self, own: &StoredReference) -> Result<Vec<SelfTest>> {
-        let split = Feeding { prefill: 5, piece: 3 };
+        let split = Feeding { prefill: 5, piece: 3, together: 0 };
         let threads = if self.options.threads == 1 { 2 } else { 1 };
         let other = EngineOptions { threads, ..self.options.clone() };
         let model = self.artifact.model()?;

@@ -23,7 +23,7 @@ const ROWS: usize = 24;
 const SMALL: usize = 128 << 10;
 
 /// Tasks per thread from which on no block is divided.
-const TASKS: usize = 4;
+const TASKS: usize = 8;
 
 type Vector = [f32; WIDTH];
 
@@ -42,29 +42,33 @@ pub(super) fn attend(
         true => 1,
         false => pool.threads(),
     };
-    let steps = |block: &Block| match threads > 1 && blocks.len() < TASKS * threads {
-        true => block.queries.splits().len().div_ceil(TASKS * threads / blocks.len()).max(1),
-        false => block.queries.splits().len(),
+    let few = threads > 1 && blocks.len() < TASKS * threads;
+    let steps = |block: &Block| match (few, block.queries.splits().len()) {
+        (true, splits) => (splits * blocks.len() / (TASKS * threads)).clamp(1, splits),
+        (false, splits) => splits,
     };
     // What is left of the splits of divided blocks, [splits, rows, partial] each.
     let divided = |block: &&Block| steps(block) < block.queries.splits().len();
     let mut left = vec![[0.0; WIDTH]; blocks.iter().filter(divided).map(Block::partials).sum()];
-    let mut tasks: Vec<(&Block, Range<usize>, Mutex<&mut [Vector]>)> = Vec::with_capacity(blocks.len());
+    let mut tasks = Vec::with_capacity(blocks.len());
     let mut rest = left.as_mut_slice();
     for block in &blocks {
         let (splits, step) = (block.queries.splits(), steps(block));
-        for first in splits.clone().step_by(step.max(1)) {
-            let some = first..(first + step).min(splits.end);
-            let len =
-                if divided(&block) { some.len() * block.queries.rows() * block.queries.partial() } else { 0 };
+        for first in splits.clone().step_by(step) {
+            let splits = first..(first + step).min(splits.end);
+            let len = if divided(&block) {
+                splits.len() * block.queries.rows() * block.queries.partial()
+            } else {
+                0
+            };
             let (own, after) = std::mem::take(&mut rest).split_at_mut(len);
             rest = after;
-            tasks.push((block, some, Mutex::new(own)));
+            tasks.push(Task { block, splits, left: Mutex::new(own) });
         }
     }
     let work = |task: usize| {
         // The last tokens see most: they come first.
-        let (block, splits, left) = &tasks[tasks.len() - 1 - task];
+        let Task { block, splits, left } = &tasks[tasks.len() - 1 - task];
         let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
         SCRATCH.with_borrow_mut(|scratch| {
             let mut own = std::mem::take(&mut scratch.left);
@@ -105,6 +109,13 @@ struct Scratch {
     packed: Vec<f32>,          // queries, by strips
     scores: Vec<[f32; SPLIT]>, // [rows]
     left: Vec<Vector>,         // [splits, rows, partial]
+}
+
+/// Splits of a block that one thread computes.
+struct Task<'a> {
+    block: &'a Block<'a>,
+    splits: Range<usize>,
+    left: Mutex<&'a mut [Vector]>, // what they leave, [splits, rows, partial]; empty where they are all of the block
 }
 
 /// Some tokens of one sequence and the query heads of one key head.

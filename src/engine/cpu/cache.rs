@@ -267,7 +267,7 @@ impl<E: Sixteen> Segment<E> {
         let stride = (heads.n_kv_heads * dim).div_ceil(WIDTH);
         for ((k, v), position) in k.chunks_exact(stride).zip(v.chunks_exact(stride)).zip(positions) {
             let at = position % SEGMENT;
-            let (k, v) = (&k.as_flattened()[..heads.n_kv_heads * dim], &v.as_flattened()[..]);
+            let (k, v) = (&k.as_flattened()[..heads.n_kv_heads * dim], v.as_flattened());
             for (h, k) in k.chunks_exact(dim).enumerate() {
                 let tile = &mut self.keys[(h * TILES + at / WIDTH) * dim..][..dim];
                 for (tile, k) in tile.chunks_mut(WIDTH).zip(k.chunks(WIDTH)) {

@@ -51,6 +51,8 @@ pub(crate) trait Lanes: Quads {
     fn sums(four: [Self; 4]) -> [f32; 4];
     /// The largest lane, by the same tree of [`Lanes::max`].
     fn largest(self) -> f32;
+    /// Asks for the cache line where `x` begins.
+    fn prefetch_at<T>(x: &T);
     /// 16 little-endian IEEE halves, rounded to the nearest, ties to even.
     fn to_f16(self) -> [u8; 32];
 }
@@ -186,6 +188,9 @@ impl Lanes for Scalar {
     fn largest(self) -> f32 {
         self.tree(|a, b| if a > b { a } else { b })
     }
+
+    #[inline(always)]
+    fn prefetch_at<T>(_: &T) {}
 
     #[inline(always)]
     fn to_f16(self) -> [u8; 32] {

@@ -156,11 +156,7 @@ impl Cpu {
     ///
     /// # Errors
     /// One of those of `work`.
-    fn over_tokens(
-        &self,
-        x: &mut Rows,
-        work: &(dyn Fn(usize, &mut [[f32; WIDTH]], usize) -> Result<()> + Sync),
-    ) -> Result<()> {
+    fn over_tokens(&self, x: &mut Rows, work: &OfTokens<'_>) -> Result<()> {
         let vectors = x.vectors();
         let step = (TASK_VECTORS / vectors).max(1);
         let rows = x.all_mut();
@@ -188,6 +184,9 @@ impl Cpu {
         });
     }
 }
+
+/// Work on consecutive rows: the first one's number, the rows in vectors, vectors of a row.
+type OfTokens<'a> = dyn Fn(usize, &mut [[f32; WIDTH]], usize) -> Result<()> + Sync + 'a;
 
 /// The result of arithmetic that has no errors.
 fn infallible(result: Result<()>) {
@@ -419,10 +418,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn head(&self, norm: &Norm<Self>, head: &Matrix, x: &Rows, rows: Range<usize>) -> Result<Vec<f32>> {
+    fn head(&self, norm: &Norm<Self>, head: &Matrix, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
         let mut chosen = Rows::new(x.width());
         chosen.set_n(rows.len());
-        rows.clone().enumerate().for_each(|(i, t)| chosen.row_mut(i).copy_from_slice(x.row(t)));
+        rows.iter().enumerate().for_each(|(i, t)| chosen.row_mut(i).copy_from_slice(x.row(*t)));
         let mut normed = Rows::new(x.width());
         self.norm(norm, &chosen, &mut normed);
 

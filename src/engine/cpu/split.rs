@@ -139,6 +139,10 @@ pub(super) fn one_split<L: Lanes, E: Sixteen>(
     let dim = queries.heads.head_dim;
     for s in segments.clone() {
         let keys = cache.keys(base / SEGMENT + s, queries.kv_head);
+        let next = match s + 1 < segments.end {
+            true => cache.keys(base / SEGMENT + s + 1, queries.kv_head),
+            false => cache.values(base / SEGMENT + segments.start, queries.kv_head),
+        };
         for first in (0..rows).step_by(step) {
             let n = step.min(rows - first);
             let seen = cut(within(first).start..within(first + n - 1).end, s);
@@ -147,7 +151,7 @@ pub(super) fn one_split<L: Lanes, E: Sixteen>(
                 let scores = &mut scores[first..first + n];
                 let tiles = seen.start / WIDTH..seen.end.div_ceil(WIDTH);
                 let scale = queries.heads.scale;
-                with_rows!(n, R => score_tiles::<L, E, R>(packed, keys, scale, tiles, s * SEGMENT, scores));
+                with_rows!(n, R => score_tiles::<L, E, R>(packed, [keys, next], scale, tiles, s * SEGMENT, scores));
             }
         }
     }
@@ -164,8 +168,10 @@ pub(super) fn one_split<L: Lanes, E: Sixteen>(
             (last[0], last[1]) = (max, sum);
         }
     }
-    for s in segments {
+    for s in segments.clone() {
         let values = cache.values(base / SEGMENT + s, queries.kv_head);
+        let next = cache.values(base / SEGMENT + (s + 1).min(segments.end - 1), queries.kv_head);
+        let values = [values, next];
         for first in (0..rows).step_by(step) {
             let n = step.min(rows - first);
             // Positions that all rows of the strip see; before and after them each row goes alone.
@@ -198,11 +204,12 @@ fn cut(positions: Range<usize>, s: usize) -> Range<usize> {
     positions.start.clamp(from, to) - from..positions.end.clamp(from, to) - from
 }
 
-/// Scores of `R` rows against some tiles of a segment, whose first position is the row's score `at`.
+/// Scores of `R` rows against some tiles of a segment, whose first position is the row's score `at`. At depth the
+/// cache is read from memory: what comes `next` is asked for, because segments do not follow one another there.
 #[inline(always)]
 fn score_tiles<L: Lanes, E: Sixteen, const R: usize>(
     packed: &[f32],
-    keys: &[E],
+    [keys, next]: [&[E]; 2],
     scale: f32,
     tiles: Range<usize>,
     at: usize,
@@ -212,7 +219,7 @@ fn score_tiles<L: Lanes, E: Sixteen, const R: usize>(
     let mut first = tiles.start;
     while first < tiles.end {
         let left = tiles.end - first;
-        let (keys, at) = (&keys[first * dim..], at + first * WIDTH);
+        let (keys, at) = ([&keys[first * dim..], &next[first * dim..]], at + first * WIDTH);
         if L::LARGE_TILES && left >= 4 {
             score::<L, E, R, 4>(packed, keys, scale, at, scores);
             first += 4;
@@ -230,7 +237,7 @@ fn score_tiles<L: Lanes, E: Sixteen, const R: usize>(
 #[inline(always)]
 fn score<L: Lanes, E: Sixteen, const R: usize, const T: usize>(
     packed: &[f32],
-    keys: &[E],
+    [keys, next]: [&[E]; 2],
     scale: f32,
     at: usize,
     scores: &mut [[f32; SPLIT]],
@@ -238,11 +245,13 @@ fn score<L: Lanes, E: Sixteen, const R: usize, const T: usize>(
     let q = packed.as_chunks::<R>().0;
     let dim = q.len();
     let tiles: [&[E]; T] = from_fn(|t| &keys[t * dim..(t + 1) * dim]);
+    let after: [&[E]; T] = from_fn(|t| &next[t * dim..(t + 1) * dim]);
     let mut acc = [[L::splat(0.0); T]; R];
     for d in 0..dim {
         let mut k = [L::splat(0.0); T];
         for t in 0..T {
             k[t] = tiles[t][d].load::<L>();
+            L::prefetch_at(&after[t][d]);
         }
         for r in 0..R {
             let q = L::splat(q[d][r]);
@@ -263,7 +272,7 @@ fn score<L: Lanes, E: Sixteen, const R: usize, const T: usize>(
 /// Continues the outputs of `R` rows, `[R, partial]`, by `positions` of a segment.
 #[inline(always)]
 fn mix_all<L: Lanes, E: Sixteen, const R: usize>(
-    values: &[E],
+    [values, next]: [&[E]; 2],
     vectors: usize,
     positions: Range<usize>,
     at: usize,
@@ -277,13 +286,13 @@ fn mix_all<L: Lanes, E: Sixteen, const R: usize>(
     while first < vectors {
         let (left, positions) = (vectors - first, positions.clone());
         if L::LARGE_TILES && left >= 4 {
-            mix::<L, E, R, 4>(values, vectors, first, positions, at, weights, out);
+            mix::<L, E, R, 4>([values, next], vectors, first, positions, at, weights, out);
             first += 4;
         } else if left >= 2 {
-            mix::<L, E, R, 2>(values, vectors, first, positions, at, weights, out);
+            mix::<L, E, R, 2>([values, next], vectors, first, positions, at, weights, out);
             first += 2;
         } else {
-            mix::<L, E, R, 1>(values, vectors, first, positions, at, weights, out);
+            mix::<L, E, R, 1>([values, next], vectors, first, positions, at, weights, out);
             first += 1;
         }
     }
@@ -292,7 +301,7 @@ fn mix_all<L: Lanes, E: Sixteen, const R: usize>(
 /// Vectors `first..first + N` of [`mix_all`]: one chain over positions each.
 #[inline(always)]
 fn mix<L: Lanes, E: Sixteen, const R: usize, const N: usize>(
-    values: &[E],
+    [values, next]: [&[E]; 2],
     vectors: usize,
     first: usize,
     positions: Range<usize>,
@@ -310,11 +319,13 @@ fn mix<L: Lanes, E: Sixteen, const R: usize, const N: usize>(
         }
     }
     let values = &values[positions.start * vectors + first..];
+    let next = &next[positions.start * vectors + first..];
     for j in 0..n {
-        let row = &values[j * vectors..][..N];
+        let (row, after) = (&values[j * vectors..][..N], &next[j * vectors..][..N]);
         let mut v = [L::splat(0.0); N];
         for i in 0..N {
             v[i] = row[i].load::<L>();
+            L::prefetch_at(&after[i]);
         }
         for r in 0..R {
             let weight = L::splat(weights[r][j]);

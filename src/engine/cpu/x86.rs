@@ -232,6 +232,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_at<T>(x: &T) {
+        prefetch(std::ptr::from_ref(x).cast());
+    }
+
+    #[inline(always)]
     fn to_f16(self) -> [u8; 32] {
         let mut bytes = [0; 32];
         unsafe {
@@ -360,6 +365,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn largest(self) -> f32 {
         self.halves().largest()
+    }
+
+    #[inline(always)]
+    fn prefetch_at<T>(x: &T) {
+        prefetch(std::ptr::from_ref(x).cast());
     }
 
     #[inline(always)]

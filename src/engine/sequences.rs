@@ -1,0 +1,208 @@
+//! The sequences of a decoder, and how the tokens of several are laid out in passes. No result depends on that.
+
+use super::decoder::{Decoder, Span};
+use super::{Backend, Context, Engine, Feed, Observer, SequenceId, Want};
+use crate::models::ModelConfig;
+use crate::{Error, Kind, Result};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A pass computes so many tokens at most: few enough that their activations stay in the second-level cache, many
+/// enough that decoding the weights costs little. No result depends on it.
+const PIECE: usize = 128;
+
+/// Everything that a decoder remembers between passes.
+pub(super) struct Sequences<B: Backend>(Mutex<All<B>>);
+
+struct All<B: Backend> {
+    next: u64,
+    by_id: HashMap<SequenceId, Sequence<B>>,
+}
+
+/// One sequence.
+pub(super) struct Sequence<B: Backend> {
+    /// Tokens in the caches.
+    pub position: usize,
+    /// One per layer.
+    pub caches: Vec<B::Cache>,
+    pub observer: Option<Box<dyn Observer>>,
+}
+
+impl<B: Backend> Sequences<B> {
+    pub(super) fn new() -> Self {
+        Sequences(Mutex::new(All { next: 0, by_id: HashMap::new() }))
+    }
+
+    /// The lock is held for moves only, so a panic cannot leave anything half-done.
+    fn all(&self) -> MutexGuard<'_, All<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, sequence: Sequence<B>) -> SequenceId {
+        let mut all = self.all();
+        let id = SequenceId(all.next);
+        all.next += 1;
+        all.by_id.insert(id, sequence);
+        id
+    }
+
+    /// Takes the sequences of `feeds` out, in order.
+    fn take(&self, feeds: &[Feed<'_>]) -> Result<Vec<Sequence<B>>> {
+        let mut all = self.all();
+        let mut taken = Vec::with_capacity(feeds.len());
+        for feed in feeds {
+            match all.by_id.remove(&feed.sequence) {
+                Some(sequence) => taken.push(sequence),
+                None => {
+                    all.by_id.extend(feeds.iter().map(|f| f.sequence).zip(taken));
+                    let what = "a sequence is fed twice at once, or was lost when a pass panicked";
+                    return Err(Error::new(Kind::Internal, "forward pass", what));
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn put_back(&self, feeds: &[Feed<'_>], taken: Vec<Sequence<B>>) {
+        self.all().by_id.extend(feeds.iter().map(|f| f.sequence).zip(taken));
+    }
+}
+
+impl<B: Backend> Engine for Decoder<B> {
+    fn backend_name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn context(self: Arc<Self>) -> Context {
+        Context::new(self)
+    }
+
+    fn open(&self) -> SequenceId {
+        self.sequences.add(Sequence { position: 0, caches: self.empty_caches(), observer: None })
+    }
+
+    fn fork(&self, sequence: SequenceId) -> SequenceId {
+        let forked = self.sequences.all().by_id.get(&sequence).map(|of| Sequence {
+            position: of.position,
+            caches: of.caches.clone(),
+            observer: None,
+        });
+        match forked {
+            Some(fork) => self.sequences.add(fork),
+            // Lost when a pass panicked: its fork is lost as well, and feeding it is the error.
+            None => sequence,
+        }
+    }
+
+    fn close(&self, sequence: SequenceId) {
+        self.sequences.all().by_id.remove(&sequence);
+    }
+
+    fn position(&self, sequence: SequenceId) -> usize {
+        self.sequences.all().by_id.get(&sequence).map_or(0, |s| s.position)
+    }
+
+    fn reset(&self, sequence: SequenceId) {
+        let caches = self.empty_caches();
+        if let Some(sequence) = self.sequences.all().by_id.get_mut(&sequence) {
+            (sequence.position, sequence.caches) = (0, caches);
+        }
+    }
+
+    fn observe(&self, sequence: SequenceId, observer: Box<dyn Observer>) {
+        if let Some(sequence) = self.sequences.all().by_id.get_mut(&sequence) {
+            sequence.observer = Some(observer);
+        }
+    }
+
+    fn forward(&self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>> {
+        let mut taken = self.sequences.take(feeds)?;
+        let admitted = feeds.iter().zip(&taken).try_for_each(|(f, s)| admit(&self.config, s.position, f.ids));
+        let logits = admitted.and_then(|()| self.all_passes(feeds, &mut taken));
+        self.sequences.put_back(feeds, taken);
+        logits
+    }
+}
+
+impl<B: Backend> Decoder<B> {
+    fn empty_caches(&self) -> Vec<B::Cache> {
+        (0..self.config.n_layers).map(|_| self.backend.cache(&self.heads)).collect()
+    }
+
+    /// All tokens of `feeds` in passes of at most [`PIECE`]; a sequence that is observed has passes of its own.
+    fn all_passes(&self, feeds: &[Feed<'_>], sequences: &mut [Sequence<B>]) -> Result<Vec<Vec<f32>>> {
+        let mut logits: Vec<Vec<f32>> = feeds.iter().map(|_| Vec::new()).collect();
+        // The next token is that of feed `next`, at `done`.
+        let (mut next, mut done) = (0, 0);
+        while next < feeds.len() {
+            let first = next;
+            let mut left = PIECE;
+            let mut spans: Vec<Span<'_, B>> = Vec::new();
+            for (feed, sequence) in feeds[first..].iter().zip(&mut sequences[first..]) {
+                let alone = sequence.observer.is_some();
+                if left == 0 || alone && !spans.is_empty() {
+                    break;
+                }
+                let piece = done..(done + left).min(feed.ids.len());
+                left = if alone { 0 } else { left - piece.len() };
+                let wanted = wanted(feed.want, feed.ids.len());
+                let wanted =
+                    wanted.start.clamp(piece.start, piece.end)..wanted.end.clamp(piece.start, piece.end);
+                spans.push(Span {
+                    ids: &feed.ids[piece.clone()],
+                    wanted: wanted.start - piece.start..wanted.end - piece.start,
+                    sequence,
+                });
+                (next, done) = match piece.end == feed.ids.len() {
+                    true => (next + 1, 0),
+                    false => (next, piece.end),
+                };
+            }
+            let mut rows = self.pass(&mut spans)?;
+            // From the last on, so that the first, often the only one, takes what is left as it is.
+            for (span, logits) in spans.iter().zip(&mut logits[first..]).rev() {
+                let mut own = rows.split_off(rows.len() - span.wanted.len() * self.config.vocab_size);
+                match logits.is_empty() {
+                    true => *logits = own,
+                    false => logits.append(&mut own),
+                }
+            }
+        }
+        Ok(logits)
+    }
+}
+
+/// The tokens of `n` whose logits are wanted.
+fn wanted(want: Want, n: usize) -> Range<usize> {
+    match want {
+        Want::None => n..n,
+        Want::Last => n - 1..n,
+        Want::All => 0..n,
+        Want::From(first) => first.min(n)..n,
+    }
+}
+
+fn admit(config: &ModelConfig, position: usize, ids: &[u32]) -> Result<()> {
+    if ids.is_empty() {
+        return Err(Error::new(Kind::Usage, "prompt", "there are no tokens to compute")
+            .hint("an empty text without a begin token has none"));
+    }
+    if let Some((i, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab_size) {
+        let what = format!("token id {id} is not below the vocabulary of {}", config.vocab_size);
+        return Err(Error::new(Kind::Usage, "prompt", what).at(format!("token {i}")));
+    }
+    if ids.len() > config.max_positions.saturating_sub(position) {
+        let what = format!(
+            "{} tokens after {position} exceed the model's context of {}",
+            ids.len(),
+            config.max_positions
+        );
+        return Err(Error::new(Kind::Usage, "context", what).hint("shorten the text"));
+    }
+    Ok(())
+}
