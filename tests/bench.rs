@@ -54,6 +54,9 @@ fn what_is_left_out_is_null_and_a_reader_gets_a_table() {
     let model = tiny("tiny-llama");
     let found = json(&quick(shown(&model), &["--backend", "reference"]));
     assert_eq!(found["results"][0]["backend"], "reference");
+    let fast = json(&quick(shown(&model), &["--backend", "cpu-fast"]));
+    let of = |found: &Json, key: &str| positive(&found["results"][0][key]);
+    assert_eq!(of(&fast, "cache_bytes_per_token") * 2.0, of(&found, "cache_bytes_per_token"));
     let one = ["bench", shown(&model), "--prompt", "0", "--gen", "2", "--repeat", "1", "--limit-mib", "0"];
     let found = json(&[&one[..], &["--json"]].concat());
     assert!(found["limits"].is_null() && found["results"][0]["prompt_tokens_per_s"].is_null());
