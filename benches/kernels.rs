@@ -10,7 +10,7 @@ use apr_qa_runner::models::{NormKind, RowOrder, Weight};
 use apr_qa_runner::quant;
 use apr_qa_runner::stats::SplitMix;
 use apr_qa_runner::tensor::{Bytes, DType, Shape, Tensor};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -111,10 +111,12 @@ fn norm(c: &mut Criterion) {
     group.finish();
 }
 
-fn short() -> Criterion {
+fn main() {
     let second = Duration::from_secs(1);
-    Criterion::default().sample_size(20).warm_up_time(second / 5).measurement_time(second)
+    let short = Criterion::default().sample_size(20).warm_up_time(second / 5).measurement_time(second);
+    let mut criterion = short.configure_from_args();
+    products(&mut criterion);
+    attention(&mut criterion);
+    norm(&mut criterion);
+    criterion.final_summary();
 }
-
-criterion_group! { name = kernels; config = short(); targets = products, attention, norm }
-criterion_main!(kernels);

@@ -3,10 +3,12 @@
 use crate::cli::{code, json, runner, shown, stderr, tiny};
 use serde_json::Value as Json;
 
-/// A quick measurement of a tiny model, with further arguments.
+/// A quick measurement of a tiny model, with further arguments; without limits unless they say so.
 fn quick<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments =
-        vec!["bench", model, "--prompt", "8", "--gen", "3", "--repeat", "2", "--limit-mib", "1", "--json"];
+    let mut arguments = vec!["bench", model, "--prompt", "8", "--gen", "3", "--repeat", "2", "--json"];
+    if !more.contains(&"--limit-mib") {
+        arguments.extend(["--limit-mib", "0"]);
+    }
     arguments.extend_from_slice(more);
     arguments
 }
@@ -20,7 +22,8 @@ fn positive(value: &Json) -> f64 {
 #[test]
 fn every_model_has_its_figures_beside_the_limits() {
     let (llama, gpt2) = (tiny("tiny-llama"), tiny("tiny-gpt2"));
-    let found = json(&quick(shown(&llama), &[shown(&gpt2), "--threads", "2", "--depth", "4"]));
+    let found =
+        json(&quick(shown(&llama), &[shown(&gpt2), "--threads", "2", "--depth", "4", "--limit-mib", "1"]));
     let expected = [("threads", 2), ("prompt", 8), ("gen", 3), ("depth", 4), ("repeat", 2)];
     for (key, value) in expected {
         assert_eq!(found[key], value, "{key}");
@@ -54,6 +57,9 @@ fn what_is_left_out_is_null_and_a_reader_gets_a_table() {
     let model = tiny("tiny-llama");
     let found = json(&quick(shown(&model), &["--backend", "reference"]));
     assert_eq!(found["results"][0]["backend"], "reference");
+    let fast = json(&quick(shown(&model), &["--backend", "cpu-fast"]));
+    let of = |found: &Json, key: &str| positive(&found["results"][0][key]);
+    assert_eq!(of(&fast, "cache_bytes_per_token") * 2.0, of(&found, "cache_bytes_per_token"));
     let one = ["bench", shown(&model), "--prompt", "0", "--gen", "2", "--repeat", "1", "--limit-mib", "0"];
     let found = json(&[&one[..], &["--json"]].concat());
     assert!(found["limits"].is_null() && found["results"][0]["prompt_tokens_per_s"].is_null());

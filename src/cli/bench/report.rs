@@ -79,7 +79,6 @@ impl Report {
             share_of_peak: share(operations_per_s, |limits, product| match product {
                 Product::Fma => limits.fma,
                 Product::Int8 => limits.int8,
-                Product::Bf16 => limits.bf16,
             }),
         }
     }

@@ -13,8 +13,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-/// Runs of every kernel for one measurement.
-const RUNS: usize = 3;
+/// Readings of the memory for one measurement.
+const READS: usize = 3;
+
+/// Runs of an instruction's kernel, which are shorter.
+const RUNS: usize = 8;
 
 /// Limits of so many threads together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -62,7 +65,7 @@ impl LimitMeter {
     /// Measures once more, some tens of milliseconds for every gigabyte, and returns the best so far.
     pub fn measure(&mut self) -> Limits {
         let total: usize = self.buffers.iter().map(|b| size_of_val(b.as_slice())).sum();
-        let read = self.best_time(|i| {
+        let read = self.best_time(READS, |i| {
             black_box(self.isa.run(Read(black_box(&self.buffers[i]))));
         });
         let found = Limits {
@@ -85,15 +88,15 @@ impl LimitMeter {
         match peak.operations(self.isa) {
             None => 0.0,
             Some(each) => {
-                let time = self.best_time(|_| peak.run(self.isa));
+                let time = self.best_time(RUNS, |_| peak.run(self.isa));
                 (each * self.buffers.len() as u64) as f64 / time
             }
         }
     }
 
     /// The least seconds that `work` takes on all threads at once.
-    fn best_time(&self, work: impl Fn(usize) + Sync) -> f64 {
-        (0..RUNS).map(|_| at_once(self.buffers.len(), &work)).fold(f64::INFINITY, f64::min)
+    fn best_time(&self, runs: usize, work: impl Fn(usize) + Sync) -> f64 {
+        (0..runs).map(|_| at_once(self.buffers.len(), &work)).fold(f64::INFINITY, f64::min)
     }
 }
 

@@ -4,11 +4,11 @@ use super::isa::{Isa, Kernel};
 use super::lanes::{Lanes, WIDTH};
 use std::hint::black_box;
 
-/// Turns of a loop: some milliseconds.
-const TURNS: u64 = 1 << 20;
+/// Turns of a loop: about a millisecond, twenty times what threads need to start together.
+const TURNS: u64 = 1 << 18;
 
 /// Turns in scalar code, whose fused multiply-add may be a function call.
-const SCALAR_TURNS: u64 = 1 << 12;
+const SCALAR_TURNS: u64 = 1 << 11;
 
 /// Accumulators in sixteen-lane vectors where registers hold one each; half as many where one takes two.
 const CHAINS: usize = 12;

@@ -1,11 +1,10 @@
 //! What a token costs: bytes that generation must read, operations that a prompt must do.
 
 use super::SpeedOptions;
+use crate::engine::cpu::Numerics;
 use crate::models::Model;
+use crate::quant::tiled;
 use crate::tensor::DType;
-
-/// The backend of `fast` numerics.
-const FAST: &str = "cpu-fast";
 
 /// Work of one model under one measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +27,6 @@ pub enum Product {
     Fma,
     /// Dot products of bytes.
     Int8,
-    /// Dot products of bfloat16.
-    Bf16,
 }
 
 impl Work {
@@ -74,30 +71,22 @@ impl Work {
 impl Product {
     /// What the backend of that name multiplies weights of this encoding with.
     pub fn of(backend: &str, weights: DType) -> Product {
-        if backend != FAST {
-            return Product::Fma;
-        }
-        match weights {
-            DType::BF16 => Product::Bf16,
-            DType::F32 | DType::F16 | DType::F64 => Product::Fma,
-            quantized if quantized.is_quantized() => Product::Int8,
-            _ => Product::Fma,
-        }
+        let integer = backend == Numerics::Fast.backend_name() && tiled::is_tiled(weights);
+        if integer { Product::Int8 } else { Product::Fma }
     }
 
-    /// `f32`, `int8` or `bf16`.
+    /// `f32` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Product::Fma => "f32",
             Product::Int8 => "int8",
-            Product::Bf16 => "bf16",
         }
     }
 }
 
 /// Bytes of an element of keys and values on the backend of that name: halves in `fast` numerics, else f32.
 pub fn cache_element_bytes(backend: &str) -> usize {
-    if backend == FAST { 2 } else { 4 }
+    if backend == Numerics::Fast.backend_name() { size_of::<u16>() } else { size_of::<f32>() }
 }
 
 /// Keys and values of the positions that a generated token sees, on the average; windows see no more than their size.
@@ -144,5 +133,13 @@ mod tests {
         assert_eq!((work.weight_bytes, work.prompt_operations), (all, 0));
         // One of the two layers sees the last 37 positions.
         assert_eq!(work.cache_bytes, (100 + 37) * 2 * 64 * 2);
+    }
+
+    #[test]
+    fn only_fast_numerics_multiply_blocks_as_integers() {
+        assert_eq!(Product::of("cpu-fast", DType::Q4_K), Product::Int8);
+        assert_eq!(Product::of("cpu-fast", DType::F16), Product::Fma);
+        assert_eq!(Product::of("cpu", DType::Q4_K), Product::Fma);
+        assert_eq!((cache_element_bytes("cpu-fast"), cache_element_bytes("cpu")), (2, 4));
     }
 }
