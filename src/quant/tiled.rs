@@ -5,6 +5,7 @@
 //! have units of 4 bytes, so that 64 bytes hold four neighbors of each of 16 rows. Nothing is computed: a tile
 //! is a permutation of its rows' bytes (for the fifth bits of Q5_0 and Q5_1, of their bits).
 
+use super::Codec;
 use crate::tensor::{DType, Shape, Tensor};
 use crate::{Error, Kind, Result};
 use std::num::NonZeroUsize;
@@ -42,7 +43,7 @@ pub fn pack(tensor: &Tensor, threads: NonZeroUsize) -> Result<Vec<u8>> {
     if tile == 0 {
         return Ok(out);
     }
-    shared(threads, tile, &tensor.bytes, &mut out, |rows, out| {
+    shared(threads, tile, &tensor.bytes.plain(), &mut out, |rows, out| {
         let mut rows = rows.chunks_exact(tile / ROWS);
         pack_tile(tensor.dtype, std::array::from_fn(|_| rows.next()), out);
     });
@@ -125,6 +126,31 @@ pub fn unpack_row(dtype: DType, tile: &[u8], row: usize, out: &mut [u8]) {
             }
         }
         rest = behind;
+    }
+}
+
+/// Decodes the elements `start .. start + out.len()` of a tensor that stands in `tiles`; both ends are block
+/// boundaries. One row of plain blocks is made at a time.
+///
+/// # Panics
+/// Where the range does not lie inside, or is no whole number of blocks.
+pub(super) fn decode_range(
+    codec: &dyn Codec,
+    shape: &Shape,
+    tiles: &[u8],
+    mut start: usize,
+    mut out: &mut [f32],
+) {
+    let width = shape.row_len();
+    let tile = tiles.len() / shape.rows().div_ceil(ROWS).max(1);
+    let mut blocks = vec![0; tile / ROWS];
+    while !out.is_empty() {
+        let (row, column) = (start / width, start % width);
+        let (values, rest) = out.split_at_mut(out.len().min(width - column));
+        unpack_row(codec.dtype(), &tiles[row / ROWS * tile..][..tile], row % ROWS, &mut blocks);
+        codec.decode_range(&blocks, column, values);
+        start += values.len();
+        out = rest;
     }
 }
 
