@@ -13,6 +13,8 @@ use std::sync::{Arc, OnceLock};
 pub struct Bytes {
     storage: Arc<Storage>,
     range: Range<usize>,
+    /// Made by [`Bytes::slice`]: whoever cuts may give its part another shape, which tiles would not be of.
+    cut: bool,
 }
 
 /// Makes the plain blocks from tiles.
@@ -34,13 +36,13 @@ impl Bytes {
     /// The whole of a mapped file.
     pub fn from_mmap(map: memmap2::Mmap) -> Self {
         let range = 0..map.len();
-        Bytes { storage: Arc::new(Storage::Mapped(map)), range }
+        Bytes { storage: Arc::new(Storage::Mapped(map)), range, cut: false }
     }
 
     /// The whole of an owned buffer.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         let range = 0..bytes.len();
-        Bytes { storage: Arc::new(Storage::Owned(bytes)), range }
+        Bytes { storage: Arc::new(Storage::Owned(bytes)), range, cut: false }
     }
 
     /// The `len` bytes of plain blocks that `untile` makes from `tiles`, not before they are needed.
@@ -51,7 +53,7 @@ impl Bytes {
     ) -> Self {
         let untile = Box::new(untile);
         let storage = Storage::Tiled { tiles, len, untile, plain: OnceLock::new() };
-        Bytes { storage: Arc::new(storage), range: 0..len }
+        Bytes { storage: Arc::new(storage), range: 0..len, cut: false }
     }
 
     /// The number of bytes; of tiled ones, that of the plain blocks.
@@ -68,7 +70,7 @@ impl Bytes {
     /// stands tiled. A slice has none.
     pub fn tiles(&self) -> Option<&[u8]> {
         match &*self.storage {
-            Storage::Tiled { tiles, len, .. } if self.range == (0..*len) => Some(tiles),
+            Storage::Tiled { tiles, .. } if !self.cut => Some(tiles),
             Storage::Tiled { .. } | Storage::Mapped(_) | Storage::Owned(_) => None,
         }
     }
@@ -94,12 +96,15 @@ impl Bytes {
             return None;
         }
         let start = self.range.start + range.start;
-        Some(Bytes { storage: Arc::clone(&self.storage), range: start..start + range.len() })
+        Some(Bytes { storage: Arc::clone(&self.storage), range: start..start + range.len(), cut: true })
     }
 
     /// Says that these bytes are not needed soon: pages of a mapped file leave memory, and are read from the file
     /// again by whoever looks.
     pub fn release(&self) {
+        if let (Storage::Tiled { tiles, .. }, Some(_)) = (&*self.storage, self.tiles()) {
+            tiles.release();
+        }
         #[cfg(unix)]
         if let Storage::Mapped(map) = &*self.storage {
             // SAFETY: `from_mmap` is given maps of files, read-only; dropping their pages loses nothing.
@@ -151,5 +156,6 @@ mod tests {
         assert_eq!(*bytes.plain(), [1, 2, 3]);
         assert_eq!(made.load(Ordering::Relaxed), 3, "made once and shared");
         assert!(bytes.slice(1..4).is_none());
+        assert_eq!(bytes.slice(0..3).expect("inside").tiles(), None);
     }
 }
