@@ -23,13 +23,7 @@ type Untile = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 enum Storage {
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
-    Tiled {
-        tiles: Bytes,
-        /// Length of the plain blocks.
-        len: usize,
-        untile: Untile,
-        plain: OnceLock<Vec<u8>>,
-    },
+    Tiled { tiles: Bytes, untile: Untile, plain: OnceLock<Vec<u8>> },
 }
 
 impl Bytes {
@@ -52,7 +46,7 @@ impl Bytes {
         untile: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let untile = Box::new(untile);
-        let storage = Storage::Tiled { tiles, len, untile, plain: OnceLock::new() };
+        let storage = Storage::Tiled { tiles, untile, plain: OnceLock::new() };
         Bytes { storage: Arc::new(storage), range: 0..len, cut: false }
     }
 
