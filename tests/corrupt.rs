@@ -48,6 +48,10 @@ fn parse(sample: &Sample, what: &str, bytes: &[u8]) -> Result<Checkpoint, Error>
         Ok(checkpoint) => {
             for t in checkpoint.tensors() {
                 assert_eq!(t.tensor.dtype.nbytes(&t.tensor.shape), Some(t.tensor.bytes.len()), "{what}");
+                // What stands tiled must untile, in memory that its own tiles justify.
+                let (plain, heap) = heap::measure(|| t.tensor.bytes.plain().len());
+                assert_eq!(plain, t.tensor.bytes.len(), "{what}");
+                assert!(heap.largest <= t.tensor.bytes.stored_len(), "{what}: {} bytes", heap.largest);
             }
         }
     }

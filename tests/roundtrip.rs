@@ -5,11 +5,13 @@ use apr_qa_runner::formats::{
     self, AprDialect, Checkpoint, Container, GgufArray, GgufValue, Payload, TensorSource, apr, gguf,
     safetensors,
 };
-use apr_qa_runner::tensor::{Bytes, DType, Shape};
+use apr_qa_runner::quant;
+use apr_qa_runner::tensor::{Bytes, DType, Shape, Tensor};
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::num::NonZeroUsize;
 
 /// A tensor as drawn: its name, its encoding, its shape and its bytes.
 type Drawn = (String, DType, Shape, Vec<u8>);
@@ -124,6 +126,19 @@ const CONTRACT_TYPES: &[DType] = &[
 ];
 const APRENDER_TYPES: &[DType] =
     &[DType::F32, DType::F16, DType::BF16, DType::AprQ4, DType::AprQ8, DType::Q4_K, DType::Q6_K];
+const TILED_TYPES: &[DType] = &[
+    DType::F16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2_K,
+    DType::Q3_K,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+];
 const SAFETENSORS_TYPES: &[DType] = &[
     DType::F64,
     DType::F32,
@@ -177,6 +192,26 @@ proptest! {
             prop_assert_eq!(&found, &metadata);
             prop_assert!(fs::read(&path).unwrap().len() % 64 == 4, "padded to 64, and a footer");
         }
+    }
+
+    #[test]
+    fn tiled_apr(tensors in drawn(TILED_TYPES), threads in 1..4usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.apr");
+        let threads = NonZeroUsize::new(threads).expect("at least 1");
+        apr::write_tiled(&path, Map::new(), &sources(&tensors), threads).unwrap();
+        let checkpoint = formats::open(&path).unwrap();
+        for t in checkpoint.tensors() {
+            let t = &t.tensor;
+            let wanted = t.shape.ndim() == 2 && t.shape.numel() > 0 && t.dtype != DType::F16;
+            prop_assert_eq!(t.layout().is_some(), wanted, "{} {}", t.dtype, &t.shape);
+            // Decoded from tiles, before the plain blocks are asked for.
+            let decoded = quant::to_f32(t).expect("a weight");
+            let plain = Tensor { bytes: Bytes::from_vec(t.bytes.to_vec()), ..t.clone() };
+            let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+            prop_assert!(decoded.iter().zip(&quant::to_f32(&plain).unwrap()).all(same));
+        }
+        same(&checkpoint, &tensors)?;
     }
 
     #[test]

@@ -8,6 +8,7 @@ use apr_qa_runner::tensor::{DType, Shape};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// One valid file in memory.
@@ -29,10 +30,10 @@ pub fn in_memory() -> Vec<Sample> {
         }
         let file = if path.is_dir() { path.join("model.safetensors") } else { path };
         let checkpoint = formats::open(&file).unwrap();
-        let ends = checkpoint.tensors().iter().map(|t| t.offset as usize + t.tensor.bytes.len());
+        let ends = checkpoint.tensors().iter().map(|t| t.offset as usize + t.tensor.bytes.stored_len());
         samples.push(Sample { name, kind, data_end: ends.max().unwrap(), bytes: fs::read(file).unwrap() });
     }
-    assert_eq!(samples.len(), 4);
+    assert_eq!(samples.len(), 5);
     samples
 }
 
@@ -48,6 +49,13 @@ pub fn on_disk(dir: &Path) -> Vec<(&'static str, FormatKind, PathBuf)> {
     let aprender = dir.join("aprender.apr");
     let encodings = [DType::AprQ8, DType::AprQ4, DType::F16];
     apr::write(&aprender, metadata.clone(), &tensors(&encodings), AprDialect::Aprender).unwrap();
+    let tiled = dir.join("tiled.apr");
+    let encodings = [DType::Q8_0, DType::Q5_0, DType::BF16];
+    let mut padded = tensors(&encodings);
+    // Twenty rows are no whole tiles, and a vector has none.
+    padded.push(values("0.k_proj.weight", DType::Q4_1, &[20, 32]));
+    padded.push(values("0.up_proj.weight", DType::Q4_0, &[64]));
+    apr::write_tiled(&tiled, metadata.clone(), &padded, NonZeroUsize::MIN).unwrap();
     let folder = dir.join("folder");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("config.json"), r#"{"model_type":"llama","num_hidden_layers":1}"#).unwrap();
@@ -58,6 +66,7 @@ pub fn on_disk(dir: &Path) -> Vec<(&'static str, FormatKind, PathBuf)> {
         ("gguf", FormatKind::Gguf, gguf_path),
         ("contract", FormatKind::Apr, contract),
         ("aprender", FormatKind::Apr, aprender),
+        ("tiled", FormatKind::Apr, tiled),
         ("folder", FormatKind::HfFolder, folder),
         ("sharded", FormatKind::HfFolder, sharded(dir)),
     ]

@@ -1,7 +1,7 @@
 //! `convert SRC DST`: HF folder, APR and GGUF into each other.
 
 use crate::convert::{self, ConvertOptions, ConvertReport, Exactness, NameDialect};
-use crate::formats::{AprDialect, FormatKind, imatrix};
+use crate::formats::{AprDialect, AprLayout, FormatKind, imatrix};
 use crate::quant::Quantize;
 use crate::{Error, Kind, Result};
 use clap::ValueEnum;
@@ -37,6 +37,10 @@ pub struct Args {
     /// Dialect of an APR file: the contract's, or the one that aprender 0.72 reads.
     #[arg(long, default_value = "contract", value_name = "DIALECT")]
     dialect: Dialect,
+    /// How the blocks of matrices stand in an APR file: row after row, or in tiles of 16 rows, which the CPU engine
+    /// multiplies as they are mapped. Values are the same.
+    #[arg(long, default_value = "plain", value_name = "LAYOUT")]
+    layout: Layout,
     /// Allow a conversion that loses more than its target encoding must, such as quantising again.
     #[arg(long)]
     allow_lossy: bool,
@@ -62,6 +66,12 @@ enum Names {
 enum Dialect {
     Contract,
     Aprender,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Layout {
+    Plain,
+    Tiled,
 }
 
 /// Every encoding by name, listed in the help.
@@ -99,6 +109,10 @@ pub fn run(args: &Args) -> Result<ConvertReport> {
             Dialect::Contract => AprDialect::Contract,
             Dialect::Aprender => AprDialect::Aprender,
         },
+        layout: match args.layout {
+            Layout::Plain => AprLayout::Plain,
+            Layout::Tiled => AprLayout::Tiled,
+        },
         allow_lossy: args.allow_lossy,
         to: Some(target_format(args)?),
     };
@@ -116,9 +130,10 @@ pub fn text(report: &ConvertReport) -> String {
             Exactness::Rounded => "rounded",
         };
         let note = tensor.note.as_deref().unwrap_or_default();
+        let layout = if tensor.tiled { ", tiled" } else { "" };
         let _ = writeln!(
             out,
-            "{:<40} {:>6} -> {:<6} {what} {note}",
+            "{:<40} {:>6} -> {:<6} {what}{layout} {note}",
             tensor.name, tensor.dtype_from, tensor.dtype_to
         );
     }

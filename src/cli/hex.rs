@@ -44,6 +44,9 @@ struct TensorOutput {
     canonical: Option<String>,
     dims: Vec<usize>,
     dtype: &'static str,
+    /// `tiled` where the blocks stand as row tiles; the rows below are then of the plain blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<&'static str>,
     file: String,
     /// Of the tensor's first byte.
     file_offset: u64,
@@ -136,9 +139,10 @@ fn describe(
         canonical,
         dims: tensor.tensor.shape.0.clone(),
         dtype: tensor.tensor.dtype.name(),
+        layout: tensor.tensor.layout(),
         file,
         file_offset: tensor.offset,
-        size_bytes: tensor.tensor.bytes.len(),
+        size_bytes: tensor.tensor.bytes.stored_len(),
         rows: piece.bytes.rows(),
         first_index: piece.first_index,
         sample_values: piece.values,
@@ -165,12 +169,16 @@ fn dump(rows: &[inspect::Row]) -> String {
 
 fn text(t: &TensorOutput) -> String {
     let shape = crate::tensor::Shape(t.dims.clone());
-    let mut out = format!("{} {shape} {}, {} bytes", t.name, t.dtype, t.size_bytes);
+    let layout = t.layout.map(|layout| format!(", {layout}")).unwrap_or_default();
+    let mut out = format!("{} {shape} {}{layout}, {} bytes", t.name, t.dtype, t.size_bytes);
     // Writing to a String cannot fail.
     if let Some(canonical) = &t.canonical {
         let _ = write!(out, " = {canonical}");
     }
     let _ = writeln!(out, "\nat byte {} of {}", t.file_offset, t.file);
+    if t.layout.is_some() {
+        let _ = writeln!(out, "the plain blocks, made from row tiles:");
+    }
     out.push_str(&dump(&t.rows));
     let shown = |v: Option<f64>| v.map_or("none".to_owned(), |v| format!("{v:+.6}"));
     let (mean, std, min, max) = (shown(t.mean), shown(t.std), shown(t.min), shown(t.max));

@@ -41,6 +41,9 @@ struct Row {
     name: String,
     shape: Vec<usize>,
     dtype: &'static str,
+    /// `tiled` where the blocks stand as row tiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<&'static str>,
     size_bytes: usize,
     #[serde(flatten)]
     stats: Option<Stats>,
@@ -107,7 +110,8 @@ fn row(named: &NamedTensor, stats: bool) -> Result<Row> {
         name: named.name.clone(),
         shape: tensor.shape.0.clone(),
         dtype: tensor.dtype.name(),
-        size_bytes: tensor.bytes.len(),
+        layout: tensor.layout(),
+        size_bytes: tensor.bytes.stored_len(),
         stats,
     })
 }
@@ -123,7 +127,8 @@ fn text(output: &Output) -> String {
     for t in &output.tensors {
         let shape = crate::tensor::Shape(t.shape.clone()).to_string();
         // Writing to a String cannot fail.
-        let _ = write!(out, "{:<44} {:<7} {:<18} {:>12}", t.name, t.dtype, shape, t.size_bytes);
+        let encoding = t.layout.map_or(t.dtype.to_owned(), |layout| format!("{}, {layout}", t.dtype));
+        let _ = write!(out, "{:<44} {encoding:<7} {shape:<18} {:>12}", t.name, t.size_bytes);
         if let Some(s) = &t.stats {
             let _ = write!(out, "  mean {:+.6} std {:.6} min {:+.6} max {:+.6}", s.mean, s.std, s.min, s.max);
             if s.nan_count + s.inf_count > 0 {

@@ -80,7 +80,9 @@ fn draw(node: &Node, first: &str, rest: &str, out: &mut String) {
     // Writing to a String cannot fail.
     let _ = match (&node.shape, node.dtype) {
         (Some(shape), Some(dtype)) => {
-            writeln!(out, "{first}{} {} {dtype} {} bytes", node.name, Shape(shape.clone()), node.total_size)
+            let layout = node.layout.map(|layout| format!(", {layout}")).unwrap_or_default();
+            let shape = Shape(shape.clone());
+            writeln!(out, "{first}{} {shape} {dtype}{layout} {} bytes", node.name, node.total_size)
         }
         _ => writeln!(out, "{first}{} ({} tensors, {} bytes)", node.name, node.tensor_count, node.total_size),
     };

@@ -16,6 +16,8 @@ pub struct Extension {
     pub tensor_naming: Vec<NamesToo>,
     /// Further bytes.
     pub dtype_bytes: Vec<ByteToo>,
+    /// Bytes of row tiles.
+    pub tiled_bytes: Vec<ByteToo>,
     /// Further tolerances.
     pub tolerances: Vec<ToleranceToo>,
     /// I-1: how many standard deviations of noise make a top-two gap clear.
@@ -42,7 +44,7 @@ pub struct NamesToo {
 pub struct ByteToo {
     /// GGML's name.
     pub dtype: String,
-    /// GGML's type number.
+    /// GGML's type number; of row tiles, 160 more.
     pub byte: u8,
     /// Why.
     pub reason: String,
@@ -103,6 +105,9 @@ impl EncodingLaw {
     }
 }
 
+/// What the byte of row tiles is above that of plain blocks.
+const TILES: u8 = 0xa0;
+
 impl Extension {
     /// The top-two gap in nats that noise does not flip, for an artifact at its KL limit `mean_kl`:
     /// to second order KL is half the variance of the logit noise, and two logits differ by sqrt(2) times that.
@@ -128,7 +133,7 @@ impl Extension {
         }
         not_negative(file, "clear_gap_sigmas", &[parsed.clear_gap_sigmas])?;
         let reasons = (parsed.tensor_naming.iter().map(|n| (&n.pattern, &n.reason)))
-            .chain(parsed.dtype_bytes.iter().map(|b| (&b.dtype, &b.reason)))
+            .chain(parsed.dtype_bytes.iter().chain(&parsed.tiled_bytes).map(|b| (&b.dtype, &b.reason)))
             .chain(parsed.tolerances.iter().map(|t| (&t.dtype, &t.reason)))
             .chain(parsed.encodings.iter().map(|e| (&e.dtype, &e.reason)));
         for (what, reason) in reasons {
@@ -150,6 +155,19 @@ impl Extension {
                     "{} = {}: the contract already says {} = {}",
                     ours.dtype, ours.byte, theirs.dtype, theirs.byte
                 ));
+            }
+        }
+        for tiles in &self.tiled_bytes {
+            known_dtype(file, &tiles.dtype)?;
+            let plain = owner.dtype_bytes.mappings.iter().map(|m| (&m.dtype, m.byte));
+            let plain = plain.chain(self.dtype_bytes.iter().map(|m| (&m.dtype, m.byte)));
+            let of_plain = plain.clone().find(|(dtype, _)| **dtype == tiles.dtype).map(|(_, byte)| byte);
+            if of_plain.and_then(|byte| byte.checked_add(TILES)) != Some(tiles.byte) {
+                let what = format!(
+                    "tiles of {} = {}: not {TILES} plus the byte of its blocks",
+                    tiles.dtype, tiles.byte
+                );
+                return usage(what);
             }
         }
         match self.tolerances.iter().find(|t| owner.tolerances.iter().any(|o| o.dtype == t.dtype)) {

@@ -128,6 +128,11 @@ impl Contract {
         owner.chain(ours).find(|(name, _)| *name == dtype.name()).map(|(_, byte)| byte)
     }
 
+    /// The byte that an APR file's index holds for row tiles of `dtype`, where the contract gives them one.
+    pub fn tiled_byte(&self, dtype: DType) -> Option<u8> {
+        self.extension.tiled_bytes.iter().find(|m| m.dtype == dtype.name()).map(|m| m.byte)
+    }
+
     /// How far a statistic of a tensor of `dtype` may move.
     pub fn tolerance(&self, dtype: DType) -> Option<Tolerance> {
         let owner = self.format.tolerances.iter().map(|t| (&self.format_file, &t.dtype, t.atol, t.rtol));
@@ -246,6 +251,18 @@ mod tests {
         let err = Contract::parse(FORMAT_FILE, FORMAT_TEXT, EXTENSION_FILE, &changed).unwrap_err();
         assert_eq!(err.kind, Kind::Usage);
         assert!(err.to_string().contains("Q8_0"), "{err}");
+    }
+
+    #[test]
+    fn the_byte_of_tiles_follows_from_that_of_the_blocks() {
+        for wrong in
+            ["dtype: \"Q4_0\", byte: 0xA3", "dtype: \"Q4_0\", byte: 2", "dtype: \"IQ4_NL\", byte: 0xB4"]
+        {
+            let changed = EXTENSION_TEXT.replace("dtype: \"Q4_0\", byte: 0xA2", wrong);
+            assert_ne!(changed, EXTENSION_TEXT);
+            let err = Contract::parse(FORMAT_FILE, FORMAT_TEXT, EXTENSION_FILE, &changed).unwrap_err();
+            assert!(err.kind == Kind::Usage && err.to_string().contains("tiles of"), "{err}");
+        }
     }
 
     #[test]

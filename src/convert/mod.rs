@@ -26,10 +26,11 @@ pub use report::{ConvertReport, Exactness, TensorReport};
 pub use twin::{encodings, twin};
 
 use crate::engine;
-use crate::formats::{Checkpoint, FormatKind, NamedTensor, TensorSource, open};
+use crate::formats::{AprDialect, AprLayout, Checkpoint, FormatKind, NamedTensor, TensorSource, open};
 use crate::models::{Bound, bind_sound, scan};
 use crate::tokenizer::TokenizerSpec;
 use crate::{Error, Kind, Result};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,9 +46,11 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
     let kind = options.to.map_or_else(|| place::kind_of_name(dst), Ok)?;
     let checkpoint = open(src)?;
     place::check(&checkpoint, dst, kind)?;
+    refuse_layout(dst, kind, options)?;
     let bound = bind_sound(&checkpoint)?;
-    let threads = options.threads.unwrap_or_else(engine::usable_cpus).max(1);
-    refuse_non_finite(&checkpoint, threads)?;
+    let threads = options.threads.unwrap_or_else(engine::usable_cpus);
+    let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+    refuse_non_finite(&checkpoint, threads.get())?;
     let mut warnings = Vec::new();
     let tokenizer = tokenizer_of(&checkpoint, &bound, &mut warnings)?;
     let plan = plan::plan_bound(&bound, kind, options)?;
@@ -58,7 +61,9 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
         .steps
         .iter()
         .zip(&outcomes)
-        .map(|(step, outcome)| encode::source(step, &bound, outcome, encode::How { options, threads }))
+        .map(|(step, outcome)| {
+            encode::source(step, &bound, outcome, encode::How { options, threads: threads.get() })
+        })
         .collect();
     if kind == FormatKind::Gguf {
         sources.extend(gguf::settings(&bound));
@@ -71,12 +76,12 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
         options,
     };
     match kind {
-        FormatKind::Apr => apr::write(dst, &about, &sources, options.dialect)?,
+        FormatKind::Apr => apr::write(dst, &about, &sources, threads)?,
         FormatKind::Gguf => gguf::write(dst, &about, &sources)?,
         FormatKind::HfFolder => hf::write(dst, &about, &sources)?,
     }
     drop(sources);
-    report::report(&checkpoint, &bound, dst, kind, &plan, outcomes, warnings)
+    report::report(&about, dst, kind, outcomes, warnings)
 }
 
 /// The steps that [`convert`] would take; nothing is read but names, shapes and encodings.
@@ -85,6 +90,20 @@ pub fn convert(src: &Path, dst: &Path, options: &ConvertOptions) -> Result<Conve
 /// Those of [`convert`] that do not depend on values or on the destination.
 pub fn plan(checkpoint: &Checkpoint, to: FormatKind, options: &ConvertOptions) -> Result<Plan> {
     plan::plan_bound(&bind_sound(checkpoint)?, to, options)
+}
+
+/// Row tiles have bytes in our own APR files only.
+fn refuse_layout(dst: &Path, kind: FormatKind, options: &ConvertOptions) -> Result<()> {
+    let ours = kind == FormatKind::Apr && options.dialect == AprDialect::Contract;
+    match options.layout {
+        AprLayout::Tiled if !ours => {
+            let what =
+                "row tiles are a layout of APR files in the contract's dialect, and this is to be none";
+            let error = Error::new(Kind::Usage, dst.display().to_string(), what);
+            Err(error.hint("leave the layout plain, or write such an APR file"))
+        }
+        AprLayout::Tiled | AprLayout::Plain => Ok(()),
+    }
 }
 
 /// A weight that is no number stays one in every encoding, so it is refused before anything is written. Threads

@@ -1,7 +1,7 @@
 //! What a conversion is asked to do.
 
 use crate::formats::imatrix::ImportanceMatrix;
-use crate::formats::{AprDialect, FormatKind};
+use crate::formats::{AprDialect, AprLayout, FormatKind};
 use crate::quant::Quantize;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub struct ConvertOptions {
     pub names: NameDialect,
     /// Which APR: the contract's, or what aprender 0.72 reads (HF names, its payloads and orders).
     pub dialect: AprDialect,
+    /// How the blocks of matrices stand in an APR file of the contract's dialect. No value depends on it.
+    pub layout: AprLayout,
     /// Allow what loses information without being asked for: a second quantisation, values that F16 cannot
     /// hold.
     pub allow_lossy: bool,

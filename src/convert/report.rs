@@ -1,8 +1,8 @@
 //! What a conversion did, tensor by tensor, as plain data.
 
 use super::encode::Outcome;
-use super::plan::Plan;
-use crate::formats::{Checkpoint, FormatKind};
+use super::metadata::About;
+use crate::formats::{AprLayout, FormatKind, apr};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::fs;
@@ -41,6 +41,9 @@ pub struct TensorReport {
     pub dtype_from: String,
     /// Encoding in the target.
     pub dtype_to: String,
+    /// Whether its blocks stand as row tiles in the target.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tiled: bool,
     /// Whether values changed.
     pub exactness: Exactness,
     /// How much, or why the encoding is not the one asked for.
@@ -68,14 +71,13 @@ impl ConvertReport {
 }
 
 pub(super) fn report(
-    checkpoint: &Checkpoint,
-    bound: &crate::models::Bound,
+    about: &About,
     dst: &Path,
     kind: FormatKind,
-    plan: &Plan,
     outcomes: Vec<Mutex<Option<Outcome>>>,
     warnings: Vec<String>,
 ) -> Result<ConvertReport> {
+    let About { checkpoint, bound, plan, options, .. } = *about;
     let tensors = plan.steps.iter().zip(outcomes).map(|(step, outcome)| {
         let outcome = outcome.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         // A step that only keeps bytes leaves none.
@@ -85,6 +87,7 @@ pub(super) fn report(
             from: step.sources.clone(),
             dtype_from: bound.tensors[step.parts[0]].dtype.name().to_owned(),
             dtype_to: step.dtype.name().to_owned(),
+            tiled: options.layout == AprLayout::Tiled && apr::stands_tiled(step.dtype, &step.shape),
             exactness: done.exactness,
             note: match (&step.note, done.note) {
                 (Some(why), Some(how)) => Some(format!("{why}; {how}")),

@@ -18,7 +18,7 @@ mod sink;
 mod source;
 mod span;
 
-pub use apr::{AprDialect, AprHeader};
+pub use apr::{AprDialect, AprHeader, AprLayout};
 pub use checkpoint::{Checkpoint, Container, NamedTensor};
 pub use fault::{Fault, Stage, copy_artifact, faults};
 pub use gguf::{GgufArray, GgufHeader, GgufValue};

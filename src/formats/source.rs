@@ -67,7 +67,7 @@ impl<'a> TensorSource<'a> {
     /// Those of the producer; [`Kind::Internal`] for another number of bytes than [`TensorSource::nbytes`].
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         let bytes: Cow<'_, [u8]> = match &self.payload {
-            Payload::Bytes(bytes) => Cow::Borrowed(bytes),
+            Payload::Bytes(bytes) => bytes.plain(),
             Payload::Produce(produce) => Cow::Owned(produce()?),
         };
         let needed = self.nbytes()?;

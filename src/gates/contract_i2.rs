@@ -96,9 +96,13 @@ fn hold_encodings(
 ) -> usize {
     let mut bad = 0;
     for (name, t) in ours {
-        if bound && trial.contract.dtype_byte(t.dtype).is_none() {
+        let (byte, layout) = match t.tiled {
+            true => (trial.contract.tiled_byte(t.dtype), " in row tiles"),
+            false => (trial.contract.dtype_byte(t.dtype), ""),
+        };
+        if bound && byte.is_none() {
             bad += 1;
-            evidence.find(*name, format!("encoding {}: the contract has no byte for it", t.dtype));
+            evidence.find(*name, format!("encoding {}{layout}: the contract has no byte for it", t.dtype));
         }
         if t.shape.ndim() == 1 && t.dtype.is_quantized() {
             bad += 1;
@@ -178,6 +182,16 @@ mod tests {
             converted.weights[index].0.dtype = dtype;
             fails(judge(&converted), "encodings_refused");
         }
+    }
+
+    #[test]
+    fn row_tiles_have_bytes_of_their_own() {
+        let mut converted = FakeSubject::new("apr");
+        (converted.weights[1].0.dtype, converted.weights[1].0.tiled) = (DType::Q4_0, true);
+        passes(judge(&converted));
+        converted.weights[1].0.dtype = DType::F16;
+        let found = fails(judge(&converted), "encodings_refused");
+        assert_eq!(found.findings[0].detail, "encoding F16 in row tiles: the contract has no byte for it");
     }
 
     #[test]

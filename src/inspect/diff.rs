@@ -151,7 +151,8 @@ fn compare_containers(a: &Side, b: &Side, found: &mut Vec<Difference>) {
             }
         }
     }
-    let size = |side: &Side| side.checkpoint.tensors().iter().map(|t| t.tensor.bytes.len()).sum::<usize>();
+    let size =
+        |side: &Side| side.checkpoint.tensors().iter().map(|t| t.tensor.bytes.stored_len()).sum::<usize>();
     if size(a) != size(b) {
         let (x, y) = (size(a).to_string(), size(b).to_string());
         found.push(plain("size_bytes", x, y, Category::Size, "size", false));

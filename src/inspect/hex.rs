@@ -58,7 +58,8 @@ pub struct Row {
     pub ascii: String,
 }
 
-/// The values in `limit` bytes of a tensor from byte `offset` on, in whole blocks.
+/// The values in `limit` bytes of a tensor from byte `offset` on, in whole blocks. Of a tensor in row tiles the plain
+/// blocks are shown, which stand nowhere in the file: their offsets count from the first of them.
 ///
 /// # Errors
 /// [`Kind::Usage`] for an offset behind its end; [`Kind::Unsupported`] for an encoding that is no number.
@@ -69,7 +70,7 @@ pub fn decoded(tensor: &NamedTensor, offset: usize, limit: usize) -> Result<Deco
         let what = format!("offset {offset} is behind the end: it has {} bytes", t.bytes.len());
         return Err(Error::new(Kind::Usage, subject(), what));
     }
-    let codec = quant::codec(t.dtype).map_err(|e| e.at(subject()))?;
+    quant::codec(t.dtype).map_err(|e| e.at(subject()))?;
     let (block_len, block_bytes) = (t.dtype.block_len(), t.dtype.block_bytes());
     // aprender's int8 begins with the scale of the whole tensor.
     let lead = if t.dtype == DType::AprQ8 { 4 } else { 0 };
@@ -78,10 +79,11 @@ pub fn decoded(tensor: &NamedTensor, offset: usize, limit: usize) -> Result<Deco
     let end = (end * block_len).min(t.shape.numel());
     let mut values = vec![0.0; end.saturating_sub(first)];
     if !values.is_empty() {
-        codec.decode_range(&t.bytes, first, &mut values);
+        quant::range_to_f32(t, first, &mut values).map_err(|e| e.at(subject()))?;
     }
-    let bytes = t.bytes[offset..offset.saturating_add(limit).min(t.bytes.len())].to_vec();
-    Ok(Decoded { bytes: Bytes { offset: tensor.offset + offset as u64, bytes }, first_index: first, values })
+    let bytes = t.bytes.plain()[offset..offset.saturating_add(limit).min(t.bytes.len())].to_vec();
+    let start = if t.bytes.tiles().is_some() { 0 } else { tensor.offset };
+    Ok(Decoded { bytes: Bytes { offset: start + offset as u64, bytes }, first_index: first, values })
 }
 
 /// A piece of a tensor.

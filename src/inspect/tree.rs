@@ -10,7 +10,8 @@ pub fn tree(checkpoint: &Checkpoint, wanted: &dyn Fn(&str) -> bool) -> Node {
         let leaf = Leaf {
             shape: tensor.tensor.shape.0.clone(),
             dtype: tensor.tensor.dtype.name(),
-            bytes: tensor.tensor.bytes.len(),
+            layout: tensor.tensor.layout(),
+            bytes: tensor.tensor.bytes.stored_len(),
         };
         root.insert(&tensor.name, &leaf);
     }
@@ -38,6 +39,9 @@ pub struct Node {
     /// Encoding, of a tensor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<&'static str>,
+    /// `tiled`, of a tensor in row tiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<&'static str>,
     /// Layers in numeric order, everything else in file order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Node>,
@@ -46,6 +50,7 @@ pub struct Node {
 struct Leaf {
     shape: Vec<usize>,
     dtype: &'static str,
+    layout: Option<&'static str>,
     bytes: usize,
 }
 
@@ -59,6 +64,7 @@ impl Node {
             tensor_count: 0,
             shape: None,
             dtype: None,
+            layout: None,
             children: Vec::new(),
         }
     }
@@ -95,6 +101,7 @@ impl Node {
                 child.tensor_count += 1;
                 child.shape = Some(leaf.shape.clone());
                 child.dtype = Some(leaf.dtype);
+                child.layout = leaf.layout;
             }
         }
     }

@@ -81,6 +81,16 @@ impl Viewed {
         }
     }
 
+    /// Whether the stored tensor stands in row tiles.
+    pub fn tiled(&self) -> bool {
+        let tensor = match self {
+            Viewed::Canonical(t) => &t.place.tensor,
+            Viewed::Stored(t) => &t.tensor,
+            Viewed::Made(_, weight) => &weight.tensor,
+        };
+        tensor.bytes.tiles().is_some()
+    }
+
     /// Canonical shape, linear weights `[out, in]`.
     pub fn shape(&self) -> &Shape {
         match self {
@@ -109,7 +119,7 @@ impl Viewed {
     /// As [`Viewed::values`].
     pub fn blocks(&self) -> Result<Option<Vec<u8>>> {
         let canonical = match self {
-            Viewed::Stored(t) => return Ok(Some(t.tensor.bytes.to_vec())),
+            Viewed::Stored(t) => return Ok(Some(t.tensor.bytes.plain().into_owned())),
             Viewed::Made(_, weight) => return Ok(canonical_bytes(weight)),
             Viewed::Canonical(t) => t,
         };
@@ -127,7 +137,7 @@ impl Viewed {
 /// The bytes of a weight, rows in canonical order.
 fn canonical_bytes(weight: &Weight) -> Option<Vec<u8>> {
     match weight.rows {
-        RowOrder::Canonical => Some(weight.tensor.bytes.to_vec()),
+        RowOrder::Canonical => Some(weight.tensor.bytes.plain().into_owned()),
         RowOrder::RopePairs { .. } => reordered(&weight.tensor, weight.rows),
     }
 }
@@ -138,11 +148,12 @@ fn reordered(tensor: &Tensor, rows: RowOrder) -> Option<Vec<u8>> {
         return None;
     }
     let (count, _) = models::rows_of(&tensor.shape);
-    let width = tensor.bytes.len().checked_div(count)?;
-    let mut bytes = Vec::with_capacity(tensor.bytes.len());
+    let stored = tensor.bytes.plain();
+    let width = stored.len().checked_div(count)?;
+    let mut bytes = Vec::with_capacity(stored.len());
     for row in 0..count {
         let from = rows.stored_row(row) * width;
-        bytes.extend_from_slice(tensor.bytes.get(from..from + width)?);
+        bytes.extend_from_slice(stored.get(from..from + width)?);
     }
     Some(bytes)
 }

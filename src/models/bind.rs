@@ -398,7 +398,7 @@ fn differs_from_embedding(head: &NamedTensor, storage: &Storage, checkpoint: &Ch
 fn is_copy(head: &NamedTensor, embedding: &NamedTensor) -> bool {
     head.tensor.dtype == embedding.tensor.dtype
         && head.tensor.shape == embedding.tensor.shape
-        && *head.tensor.bytes == *embedding.tensor.bytes
+        && head.tensor.bytes.plain() == embedding.tensor.bytes.plain()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const CHUNK: usize = 16 * 1024;
 /// # Errors
 /// [`Kind::Unsupported`] for an integer tensor, [`Kind::Malformed`] where bytes and shape disagree.
 pub(crate) fn scan(tensor: &Tensor) -> Result<Scan> {
-    let codec = quant::codec(tensor.dtype)?;
+    quant::codec(tensor.dtype)?;
     if tensor.dtype.nbytes(&tensor.shape) != Some(tensor.bytes.len()) {
         let what = format!("{} bytes are not {} {}", tensor.bytes.len(), tensor.dtype, tensor.shape);
         return Err(Error::new(Kind::Malformed, "tensor", what));
@@ -37,7 +37,7 @@ pub(crate) fn scan(tensor: &Tensor) -> Result<Scan> {
     let mut start = 0;
     while start < numel {
         let values = &mut buffer[..CHUNK.min(numel - start)];
-        codec.decode_range(&tensor.bytes, start, values);
+        quant::range_to_f32(tensor, start, values)?;
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
             let non_finite = Some((start + i, values[i]));
             return Ok(Scan { non_finite, all_zero: false, zeros, squares });

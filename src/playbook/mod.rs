@@ -40,8 +40,8 @@ pub use located::{At, Entries, Located, NAME_PATTERN};
 pub use parse::{parse, parse_bytes};
 pub use plan::plan;
 pub use schema::{
-    Artifact, DEFAULT_TOKENS, Detection, Dialect, Expect, Format, GateUse, KnownMiss, Model, Names, Origin,
-    ParamValue, Playbook, Policy, Prompt, Reports, Runtime, Seconds,
+    Artifact, DEFAULT_TOKENS, Detection, Dialect, Expect, Format, GateUse, KnownMiss, Layout, Model, Names,
+    Origin, ParamValue, Playbook, Policy, Prompt, Reports, Runtime, Seconds,
 };
 pub use schema_json::json_schema;
 pub use source::Source;

@@ -466,7 +466,12 @@ files/round-trip/real/apr-int4/cpu";
             (
                 "format: gguf}",
                 "format: gguf, names: hf}",
-                "`names` and `dialect` belong to APR files, and `gguf` is none",
+                "`names`, `dialect` and `layout` belong to APR files, and `gguf` is none",
+            ),
+            (
+                "format: gguf}",
+                "format: apr, dialect: aprender, layout: tiled}",
+                "`gguf` cannot be tiled: aprender's files have no row tiles",
             ),
             (
                 "safetensors: {source: true}",

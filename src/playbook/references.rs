@@ -4,7 +4,7 @@ use super::diagnostics::Gather;
 use super::located::Located;
 use super::names::Names;
 use super::plan::{LONGEST_LINEAGE, SOURCE, lineage};
-use super::schema::{Format, Origin, Playbook};
+use super::schema::{Dialect, Format, Layout, Origin, Playbook};
 use super::{Catalog, NAME_PATTERN};
 
 /// Complains about every reference that leads nowhere or in a circle.
@@ -42,6 +42,7 @@ fn artifacts(playbook: &Playbook, names: &Names, gather: &mut Gather) {
             ("quantize", artifact.quantize.is_some()),
             ("names", artifact.names.is_some()),
             ("dialect", artifact.dialect.is_some()),
+            ("layout", artifact.layout.is_some()),
             ("allow_lossy", artifact.allow_lossy),
         ];
         for (key, given) in conversion_keys {
@@ -51,10 +52,14 @@ fn artifacts(playbook: &Playbook, names: &Names, gather: &mut Gather) {
             }
         }
         if let Origin::Converted { from, format } = origin {
-            if format != Format::Apr && (artifact.names.is_some() || artifact.dialect.is_some()) {
-                let message =
-                    format!("`names` and `dialect` belong to APR files, and `{}` is none", name.value);
-                gather.add(name.at, message, None);
+            let of_apr = artifact.names.is_some() || artifact.dialect.is_some() || artifact.layout.is_some();
+            if format != Format::Apr && of_apr {
+                let what = "`names`, `dialect` and `layout` belong to APR files";
+                gather.add(name.at, format!("{what}, and `{}` is none", name.value), None);
+            }
+            if artifact.dialect == Some(Dialect::Aprender) && artifact.layout == Some(Layout::Tiled) {
+                let message = format!("`{}` cannot be tiled: aprender's files have no row tiles", name.value);
+                gather.add(name.at, message, Some("leave out `dialect` or `layout`".into()));
             }
             if names.artifacts.known(from, gather).is_some() {
                 lineage_ends(playbook, name, from, gather);

@@ -124,6 +124,9 @@ pub struct Artifact {
     /// Write an APR file as another program expects it.
     #[serde(default)]
     pub dialect: Option<Dialect>,
+    /// How the blocks of matrices stand in an APR file; default: plain.
+    #[serde(default)]
+    pub layout: Option<Layout>,
     /// Allow a conversion that cannot be exact (beside the asked-for quantization).
     #[serde(default)]
     pub allow_lossy: bool,
@@ -168,6 +171,16 @@ pub enum Names {
 pub enum Dialect {
     /// aprender 0.72: its names, dtype bytes and payloads.
     Aprender,
+}
+
+/// How the blocks of matrices stand in an APR file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Row after row.
+    Plain,
+    /// In tiles of 16 rows, which the CPU engine multiplies as they are mapped.
+    Tiled,
 }
 
 /// An outside runtime, reached by a command or by a URL.

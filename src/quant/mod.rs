@@ -170,7 +170,7 @@ pub fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     check_size(tensor)?;
     // The size check bounds the element count by the bytes that are really there.
     let mut out = vec![0.0; tensor.shape.numel()];
-    codec.decode_range(&tensor.bytes, 0, &mut out);
+    decode_range(codec, tensor, 0, &mut out);
     Ok(out)
 }
 
@@ -187,8 +187,37 @@ pub fn row_to_f32(tensor: &Tensor, row: usize, out: &mut [f32]) -> Result<()> {
         let what = format!("row {row} with room for {} elements asked of shape {}", out.len(), tensor.shape);
         return Err(Error::new(Kind::Internal, "quant::row_to_f32", what));
     }
-    codec.decode_range(&tensor.bytes, row * len, out);
+    decode_range(codec, tensor, row * len, out);
     Ok(())
+}
+
+/// The elements `start .. start + out.len()` of `tensor`, row-major: whole blocks, but for the flat `Apr*` encodings.
+/// Tiles are decoded row by row, without the plain blocks being kept.
+///
+/// # Errors
+/// As [`to_f32`], and [`Kind::Internal`] for a range that is not there or begins or ends inside a block.
+pub fn range_to_f32(tensor: &Tensor, start: usize, out: &mut [f32]) -> Result<()> {
+    let codec = codec(tensor.dtype)?;
+    check_size(tensor)?;
+    let block = match tensor.dtype {
+        DType::AprQ4 | DType::AprQ8 => 1,
+        dtype => dtype.block_len(),
+    };
+    let end = start.checked_add(out.len()).filter(|end| *end <= tensor.shape.numel());
+    if end.is_none() || !start.is_multiple_of(block) || !out.len().is_multiple_of(block) {
+        let what = format!("{} elements from {start} on asked of shape {}", out.len(), tensor.shape);
+        return Err(Error::new(Kind::Internal, "quant::range_to_f32", what));
+    }
+    decode_range(codec, tensor, start, out);
+    Ok(())
+}
+
+/// The size of `tensor` is checked, and the range is the caller's promise.
+fn decode_range(codec: &dyn Codec, tensor: &Tensor, start: usize, out: &mut [f32]) {
+    match tensor.bytes.tiles() {
+        Some(tiles) => tiled::decode_range(codec, &tensor.shape, tiles, start, out),
+        None => codec.decode_range(&tensor.bytes, start, out),
+    }
 }
 
 /// Whether this program writes `dtype`, and does not only read it.

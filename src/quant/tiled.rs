@@ -8,6 +8,7 @@
 //! Fields come in the order in which a product needs them, so that it reads one stream of memory from start to end:
 //! a processor foresees one stream well, and several hardly.
 
+use super::Codec;
 use crate::tensor::{DType, Shape, Tensor};
 use crate::{Error, Kind, Result};
 use std::num::NonZeroUsize;
@@ -45,7 +46,7 @@ pub fn pack(tensor: &Tensor, threads: NonZeroUsize) -> Result<Vec<u8>> {
     if tile == 0 {
         return Ok(out);
     }
-    shared(threads, tile, &tensor.bytes, &mut out, |rows, out| {
+    shared(threads, tile, &tensor.bytes.plain(), &mut out, |rows, out| {
         let mut rows = rows.chunks_exact(tile / ROWS);
         pack_tile(tensor.dtype, std::array::from_fn(|_| rows.next()), out);
     });
@@ -126,6 +127,31 @@ pub fn unpack_row(dtype: DType, tile: &[u8], row: usize, out: &mut [u8]) {
             }
             rest = behind;
         }
+    }
+}
+
+/// Decodes the elements `start .. start + out.len()` of a tensor that stands in `tiles`; both ends are block
+/// boundaries. One row of plain blocks is made at a time.
+///
+/// # Panics
+/// Where the range does not lie inside, or is no whole number of blocks.
+pub(super) fn decode_range(
+    codec: &dyn Codec,
+    shape: &Shape,
+    tiles: &[u8],
+    mut start: usize,
+    mut out: &mut [f32],
+) {
+    let width = shape.row_len();
+    let tile = tiles.len() / shape.rows().div_ceil(ROWS).max(1);
+    let mut blocks = vec![0; tile / ROWS];
+    while !out.is_empty() {
+        let (row, column) = (start / width, start % width);
+        let (values, rest) = out.split_at_mut(out.len().min(width - column));
+        unpack_row(codec.dtype(), &tiles[row / ROWS * tile..][..tile], row % ROWS, &mut blocks);
+        codec.decode_range(&blocks, column, values);
+        start += values.len();
+        out = rest;
     }
 }
 

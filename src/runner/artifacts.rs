@@ -5,8 +5,8 @@
 
 use super::digest;
 use crate::convert::{self, ConvertOptions, NameDialect};
-use crate::formats::{self, AprDialect, FormatKind};
-use crate::playbook::{Artifact, Dialect, Format, Model, Names, Origin, Playbook};
+use crate::formats::{self, AprDialect, AprLayout, FormatKind};
+use crate::playbook::{Artifact, Dialect, Format, Layout, Model, Names, Origin, Playbook};
 use crate::record::Unable;
 use crate::subject::Answer;
 use crate::{Error, Kind, models};
@@ -171,6 +171,10 @@ pub fn options(artifact: &Artifact, format: Format) -> ConvertOptions {
         dialect: match artifact.dialect {
             Some(Dialect::Aprender) => AprDialect::Aprender,
             None => AprDialect::Contract,
+        },
+        layout: match artifact.layout {
+            Some(Layout::Tiled) => AprLayout::Tiled,
+            Some(Layout::Plain) | None => AprLayout::Plain,
         },
         allow_lossy: artifact.allow_lossy,
         to: Some(match format {

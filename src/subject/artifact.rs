@@ -159,7 +159,8 @@ pub(super) fn tensor_facts(weights: &View) -> Vec<TensorFacts> {
     let mut facts: Vec<TensorFacts> = Vec::with_capacity(weights.tensors.len());
     for t in &weights.tensors {
         let (name, stored) = (t.name().to_owned(), vec![t.stored().to_owned()]);
-        facts.push(TensorFacts { name, stored, dtype: t.dtype(), shape: t.shape().clone() });
+        let (dtype, tiled) = (t.dtype(), t.tiled());
+        facts.push(TensorFacts { name, stored, dtype, tiled, shape: t.shape().clone() });
     }
     facts.sort_by(|a, b| a.name.cmp(&b.name));
     facts

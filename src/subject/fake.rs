@@ -66,6 +66,7 @@ impl FakeSubject {
             name: name.into(),
             stored: vec![name.into()],
             dtype,
+            tiled: false,
             shape: Shape::from(shape),
         };
         let ramp = |n: usize| (0..n).map(|i| (i as f32 - n as f32 / 3.0) / n as f32).collect::<Vec<f32>>();

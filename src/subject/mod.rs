@@ -184,6 +184,8 @@ pub struct TensorFacts {
     pub stored: Vec<String>,
     /// Its encoding in the file.
     pub dtype: DType,
+    /// Whether its blocks stand as row tiles in the file.
+    pub tiled: bool,
     /// Its canonical shape, `[out, in]` for a linear weight.
     pub shape: Shape,
 }

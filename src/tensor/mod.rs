@@ -28,6 +28,13 @@ pub struct Tensor {
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Shape(pub Vec<usize>);
 
+impl Tensor {
+    /// `tiled` where the blocks stand as row tiles in their file; nothing where they stand row by row.
+    pub fn layout(&self) -> Option<&'static str> {
+        self.bytes.tiles().map(|_| "tiled")
+    }
+}
+
 impl Shape {
     /// The number of elements, or `None` where the product overflows (a hostile header).
     pub fn checked_numel(&self) -> Option<usize> {

@@ -276,6 +276,17 @@ attack("dialect-number.apr", "apr", apr(meta=b'{"format_dialect":1}'), "dialect 
 attack("metadata-list.apr", "apr", apr(meta=b"[]"), "no object", "metadata")
 attack("metadata-twice.apr", "apr", apr(meta=b'{"a":1,"a":2}'), "duplicate name `a`", "line 1")
 attack("metadata-deep.apr", "apr", apr(meta=b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}"), "recursion limit", "line 1")
+# Row tiles: 544 bytes for 16 rows of one Q8_0 block, however few of them are there.
+TILED = lambda fields, **how: apr(entries=[ENTRIES[0], apr_entry("b.weight", *fields)], data=DATA[:128] + bytes(i % 251 for i in range(544)), **how)
+seed("tiled.apr", "apr", TILED((0xA8, [3, 32], 128, 544)))
+attack("tiled-plain-size.apr", "apr", TILED((0xA8, [3, 32], 128, 102)), "tiled Q8_0 needs 544 bytes", "`b.weight`")
+attack("tiled-vector.apr", "apr", TILED((0xA8, [512], 128, 544)), "needs two dimensions", "`b.weight`")
+attack("tiled-partial-row.apr", "apr", TILED((0xA8, [16, 33], 128, 544)), "no whole number of blocks", "`b.weight`")
+attack("tiled-rows-2^63.apr", "apr", TILED((0xA8, [1 << 63, 32], 128, 544)), "does not fit", "`b.weight`")
+attack("tiled-rows-2^64.apr", "apr", TILED((0xA8, [(1 << 64) - 5, 32], 128, 544)), "does not fit", "`b.weight`")
+attack("tiled-cut.apr", "apr", TILED((0xA8, [17, 32], 128, 1088)), "out of bounds", "`b.weight`")
+attack("tiled-aprender.apr", "apr", TILED((0xA8, [3, 32], 128, 544), meta=b'{"format_dialect":"aprender"}'), "declares aprender's table", "`b.weight`")
+attack("tiled-unknown.apr", "apr", TILED((0xA1, [3, 32], 128, 544)), "unknown dtype byte 161", "`b.weight`")
 attack("nan-scale.apr", "apr-weights", apr(data=DATA[:128] + struct.pack("<e", NAN) + DATA[130:]), "the weight is NaN", "`b.weight`")
 
 

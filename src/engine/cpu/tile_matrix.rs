@@ -8,23 +8,43 @@ use super::sink::Sink;
 use super::tiles::{self, Flat8, Tile, TileEncoding};
 use crate::models::{RowOrder, Weight};
 use crate::quant::{self, tiled};
-use crate::tensor::{DType, Pages};
+use crate::tensor::{Bytes, DType, Pages};
 use crate::{Error, Kind, Result};
 use std::cell::RefCell;
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// A weight `[rows, width]` in tiles.
 pub(super) struct TileMatrix {
     /// Of the tiles; `None` for signed bytes under one scale.
     dtype: Option<DType>,
-    tiles: Pages,
+    tiles: Tiles,
     n_rows: usize,
     width: usize,
     tile_bytes: usize,
     /// The scale of the tensor, where blocks have none.
     factor: f32,
+}
+
+/// Where the tiles are.
+enum Tiles {
+    /// In private memory.
+    Made(Pages),
+    /// In the file: the bytes of a tensor that stands tiled there.
+    Stored(Bytes),
+}
+
+impl Deref for Tiles {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Tiles::Made(pages) => pages,
+            Tiles::Stored(bytes) => bytes.tiles().unwrap_or_default(),
+        }
+    }
 }
 
 impl TileMatrix {
@@ -45,9 +65,16 @@ impl TileMatrix {
             let what = "a tensor's bytes do not belong to its shape";
             return Err(Error::new(Kind::Internal, "engine::cpu", what));
         }
+        if let (Form::Blocks(dtype), RowOrder::Canonical, Some(stored)) = (form, order, tensor.bytes.tiles())
+        {
+            let tile_bytes = stored.len() / n_rows.div_ceil(tiled::ROWS).max(1);
+            let (dtype, tiles) = (Some(dtype), Tiles::Stored(tensor.bytes.clone()));
+            return Ok(Some(TileMatrix { dtype, tiles, n_rows, width, tile_bytes, factor: 1.0 }));
+        }
+        let plain = tensor.bytes.plain();
         let (scale, blocks) = match form {
-            Form::Flat8 => tensor.bytes.split_at(4),
-            Form::Blocks(_) | Form::Interleaved => (&[0, 0, 0x80, 0x3f][..], &tensor.bytes[..]),
+            Form::Flat8 => plain.split_at(4),
+            Form::Blocks(_) | Form::Interleaved => (&[0, 0, 0x80, 0x3f][..], &plain[..]),
         };
         let factor = f32::from_le_bytes(scale.try_into().expect("four bytes"));
         let row_bytes = blocks.len() / n_rows.max(1);
@@ -75,6 +102,7 @@ impl TileMatrix {
             Form::Interleaved => Some(DType::Q4_0),
             Form::Blocks(dtype) => Some(dtype),
         };
+        let tiles = Tiles::Made(tiles);
         Ok(Some(TileMatrix { dtype, tiles, n_rows, width, tile_bytes, factor }))
     }
 
@@ -224,6 +252,7 @@ mod tests {
     use super::super::sink::Store;
     use super::*;
     use crate::engine::random_model::{Random, tensor};
+    use crate::tensor::Tensor;
     use std::num::NonZeroUsize;
 
     const ENCODINGS: [DType; 12] = [
@@ -264,6 +293,26 @@ mod tests {
                     assert_eq!(found, expected, "{dtype} {rows:?} row {r}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn tiles_of_a_file_are_used_as_they_stand() {
+        let mut random = Random(6);
+        for dtype in ENCODINGS.into_iter().filter(|dtype| tiled::is_tiled(*dtype)) {
+            let plain = tensor(dtype, &[40, 512], 0.0, 1.0, &mut random);
+            let stored = Bytes::from_vec(tiled::pack(&plain, NonZeroUsize::MIN).expect("tiles"));
+            let bytes =
+                Bytes::from_tiles(stored, plain.bytes.len(), |_| panic!("the plain blocks are not needed"));
+            let in_tiles = Tensor { bytes, ..plain.clone() };
+            let made = tiles(&Weight { tensor: plain, rows: RowOrder::Canonical });
+            let used = tiles(&Weight { tensor: in_tiles.clone(), rows: RowOrder::Canonical });
+            assert_eq!(
+                used.tiles.as_ptr(),
+                in_tiles.bytes.tiles().expect("tiled").as_ptr(),
+                "nothing is copied"
+            );
+            assert!(*used.tiles == *made.tiles && used.tile_bytes == made.tile_bytes, "{dtype}");
         }
     }
 

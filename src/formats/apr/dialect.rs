@@ -8,8 +8,11 @@
 //!   Every file that this program writes with [`AprDialect::Contract`] says so. One that says `"aprender"` has
 //!   aprender's, old and new: a way to settle by hand what sizes do not.
 //! - In any other file the reading is the one whose size is the entry's. None, or two, is an error.
+//! - Bytes from 0xA0 on are ours: GGML's number plus 0xA0 says that the blocks stand as row tiles (`quant::tiled`). No
+//!   other program has them. They go with the contract's table.
 //! - A byte in no table is an error that names tensor and byte. It is never taken for F32.
 
+use crate::quant::tiled;
 use crate::tensor::{DType, Shape};
 use DType::*;
 use serde_json::{Map, Value as Json};
@@ -43,6 +46,34 @@ impl AprDialect {
     }
 }
 
+/// How the blocks of a file's matrices stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AprLayout {
+    /// Row after row, as GGML has them.
+    #[default]
+    Plain,
+    /// As row tiles where the encoding and the shape allow it, under dtype bytes of our own.
+    Tiled,
+}
+
+impl AprLayout {
+    /// Every choice.
+    pub const ALL: &'static [AprLayout] = &[AprLayout::Plain, AprLayout::Tiled];
+
+    /// The name on the command line and in playbooks.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AprLayout::Plain => "plain",
+            AprLayout::Tiled => "tiled",
+        }
+    }
+}
+
+/// The byte that stands for row tiles of `dtype`, where it has them.
+pub fn tiled_byte(dtype: DType) -> Option<u8> {
+    TILED.iter().find(|(d, _)| *d == dtype).map(|(_, byte)| *byte)
+}
+
 /// The metadata key under which a file names its table.
 pub const DIALECT_KEY: &str = "format_dialect";
 
@@ -67,6 +98,20 @@ pub const CONTRACT: &[(DType, u8)] = &[
     (Q5_K, 13),
     (Q6_K, 14),
     (BF16, 30),
+];
+
+/// Row tiles, in files with the contract's table: the contract's byte plus 0xA0.
+pub const TILED: &[(DType, u8)] = &[
+    (Q4_0, 0xa2),
+    (Q4_1, 0xa3),
+    (Q5_0, 0xa6),
+    (Q5_1, 0xa7),
+    (Q8_0, 0xa8),
+    (Q2_K, 0xaa),
+    (Q3_K, 0xab),
+    (Q4_K, 0xac),
+    (Q5_K, 0xad),
+    (Q6_K, 0xae),
 ];
 
 /// What aprender 0.72 writes for weights.
@@ -94,7 +139,7 @@ pub(super) fn resolve(
     shape: &Shape,
     size: u64,
     declared: Option<AprDialect>,
-) -> Result<DType, String> {
+) -> Result<(DType, AprLayout), String> {
     let readings = readings(byte, declared);
     let mut fitting =
         readings.iter().filter(|r| r.nbytes(shape).and_then(|n| u64::try_from(n).ok()) == Some(size));
@@ -108,7 +153,8 @@ pub(super) fn resolve(
             ),
             None => format!("unknown dtype byte {byte}"),
         }),
-        (_, Some(Reading::Held(dtype)), None) => Ok(*dtype),
+        (_, Some(Reading::Held(dtype)), None) => Ok((*dtype, AprLayout::Plain)),
+        (_, Some(Reading::Tiled(dtype)), None) => Ok((*dtype, AprLayout::Tiled)),
         (_, Some(Reading::Q8_1), None) => {
             Err(format!("dtype byte {byte} is Q8_1, which holds activations, not weights"))
         }
@@ -125,6 +171,8 @@ pub(super) fn resolve(
 #[derive(Clone, Copy)]
 enum Reading {
     Held(DType),
+    /// Row tiles of that encoding.
+    Tiled(DType),
     /// GGML's activation blocks: 36 bytes for 32 elements. Known only so that it is not taken for int8.
     Q8_1,
 }
@@ -133,6 +181,7 @@ impl Reading {
     fn nbytes(self, shape: &Shape) -> Option<usize> {
         match self {
             Reading::Held(dtype) => dtype.nbytes(shape),
+            Reading::Tiled(dtype) => tiled::tiled_len(dtype, shape),
             Reading::Q8_1 if shape.row_len().is_multiple_of(32) => {
                 (shape.checked_numel()? / 32).checked_mul(36)
             }
@@ -140,10 +189,11 @@ impl Reading {
         }
     }
 
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Reading::Held(dtype) => dtype.name(),
-            Reading::Q8_1 => "Q8_1",
+            Reading::Held(dtype) => dtype.name().to_owned(),
+            Reading::Tiled(dtype) => format!("tiled {dtype}"),
+            Reading::Q8_1 => "Q8_1".to_owned(),
         }
     }
 }
@@ -159,7 +209,9 @@ fn readings(byte: u8, declared: Option<AprDialect>) -> Vec<Reading> {
     // The tables agree on most bytes.
     dtypes.dedup();
     let activations = (byte == 9 && declared != Some(AprDialect::Aprender)).then_some(Reading::Q8_1);
-    activations.into_iter().chain(dtypes.into_iter().map(Reading::Held)).collect()
+    let tiles = TILED.iter().filter(|(_, b)| *b == byte && declared != Some(AprDialect::Aprender));
+    let tiles = tiles.map(|(dtype, _)| Reading::Tiled(*dtype));
+    activations.into_iter().chain(dtypes.into_iter().map(Reading::Held)).chain(tiles).collect()
 }
 
 fn names(readings: &[Reading]) -> String {
@@ -169,6 +221,9 @@ fn names(readings: &[Reading]) -> String {
 fn needs(byte: u8, readings: &[Reading], shape: &Shape) -> String {
     let one = |r: &Reading| match r.nbytes(shape) {
         Some(n) => format!("{} needs {n} bytes", r.name()),
+        None if matches!(r, Reading::Tiled(_)) && shape.ndim() != 2 => {
+            format!("{} needs two dimensions", r.name())
+        }
         None => format!("{} has no whole number of blocks in a row, or its size overflows", r.name()),
     };
     format!(
@@ -180,6 +235,7 @@ fn needs(byte: u8, readings: &[Reading], shape: &Shape) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Contract;
 
     #[test]
     fn the_size_decides_between_two_readings() {
@@ -200,7 +256,8 @@ mod tests {
             (128, 144, AprQ4),
             (129, 260, AprQ8),
         ] {
-            assert_eq!(resolve(byte, &shape, size, None), Ok(expected), "byte {byte}, {size} bytes");
+            let expected = Ok((expected, AprLayout::Plain));
+            assert_eq!(resolve(byte, &shape, size, None), expected, "byte {byte}, {size} bytes");
         }
     }
 
@@ -250,8 +307,32 @@ mod tests {
             (7, empty, 0, Some(Q5_1), Some(U8)),
         ] {
             assert!(resolve(byte, &shape, size, None).is_err());
-            assert_eq!(resolve(byte, &shape, size, Some(AprDialect::Contract)).ok(), contract);
-            assert_eq!(resolve(byte, &shape, size, Some(AprDialect::Aprender)).ok(), aprender);
+            let reads = |dialect| resolve(byte, &shape, size, Some(dialect)).ok().map(|(dtype, _)| dtype);
+            assert_eq!((reads(AprDialect::Contract), reads(AprDialect::Aprender)), (contract, aprender));
+        }
+    }
+
+    #[test]
+    fn tiles_have_the_bytes_of_the_contract_and_go_with_its_table_only() {
+        let law = Contract::builtin();
+        for &dtype in DType::ALL {
+            assert_eq!(tiled_byte(dtype), law.tiled_byte(dtype), "{dtype}");
+            assert_eq!(tiled_byte(dtype).is_some(), tiled::is_tiled(dtype), "{dtype}");
+            let Some(byte) = tiled_byte(dtype) else { continue };
+            // Two tiles for 17 rows.
+            let (shape, size) =
+                (Shape::from([17, 256]), (32 * 256 / dtype.block_len() * dtype.block_bytes()) as u64);
+            for declared in [None, Some(AprDialect::Contract)] {
+                assert_eq!(resolve(byte, &shape, size, declared), Ok((dtype, AprLayout::Tiled)));
+            }
+            let error = |shape: &Shape, size, declared| resolve(byte, shape, size, declared).unwrap_err();
+            assert!(error(&shape, size, Some(AprDialect::Aprender)).contains("declares aprender's table"));
+            // The size of plain blocks is not that of tiles.
+            let plain = size / 32 * 17;
+            assert!(error(&shape, plain, None).contains(&format!("tiled {dtype} needs {size} bytes")));
+            assert!(error(&[17 * 256].into(), plain, None).contains("needs two dimensions"));
+            assert!(error(&[17, 255].into(), plain, None).contains("no whole number of blocks"));
+            assert!(error(&[usize::MAX - 3, 256].into(), plain, None).contains("overflows"));
         }
     }
 }

@@ -218,7 +218,8 @@ fn swapped_shape(src: &Path, dst: &Path) -> Result<()> {
     draft(src, dst, |d| {
         // Both dimensions hold whole blocks of any encoding, or the size alone would refuse the swap.
         let swappable = |e: &Entry| {
-            let block = if matches!(e.dtype, 10..=14) { 256 } else { 32 };
+            // Row tiles have the number of their plain blocks, plus 0xA0.
+            let block = if matches!(e.dtype, 10..=14 | 0xaa..=0xae) { 256 } else { 32 };
             let blocked = !matches!(e.dtype, 0 | 1 | 30);
             matches!(*e.dims, [a, b] if a != b && (!blocked || a.is_multiple_of(block) && b.is_multiple_of(block)))
         };

@@ -13,9 +13,9 @@ mod head;
 mod read;
 mod write;
 
-pub use dialect::AprDialect;
+pub use dialect::{AprDialect, AprLayout};
 pub use read::parse;
-pub use write::write;
+pub use write::{stands_tiled, write, write_tiled};
 
 use super::{Checkpoint, Format, FormatKind, map};
 use crate::Result;

@@ -2,13 +2,15 @@
 
 use super::AprHeader;
 use super::crc::crc32;
-use super::dialect::{self, APRENDER_NAME, AprDialect, CONTRACT_NAME, DIALECT_KEY};
+use super::dialect::{self, APRENDER_NAME, AprDialect, AprLayout, CONTRACT_NAME, DIALECT_KEY};
 use super::head::{ALIGNMENT, Entry, Head};
 use crate::formats::span::{align_up, check_disjoint, check_empty, within};
 use crate::formats::{Checkpoint, Container, NamedTensor, json};
-use crate::tensor::{Bytes, Shape, Tensor};
+use crate::quant::tiled;
+use crate::tensor::{Bytes, DType, Shape, Tensor};
 use crate::{Error, Result};
 use serde_json::{Map, Value as Json};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// Reads an APR file's bytes; `path` is only for messages.
@@ -26,10 +28,10 @@ pub fn parse(bytes: Bytes, path: &Path) -> Result<Checkpoint> {
     let mut data_end = head.data_offset;
     for entry in head.entries {
         let tensor = resolve(path, &bytes, entry, head.data_offset, declared)?;
-        data_end = data_end.max(tensor.offset + tensor.tensor.bytes.len() as u64);
+        data_end = data_end.max(tensor.offset + tensor.tensor.bytes.stored_len() as u64);
         tensors.push(tensor);
     }
-    let end = |t: &NamedTensor| t.offset as usize + t.tensor.bytes.len();
+    let end = |t: &NamedTensor| t.offset as usize + t.tensor.bytes.stored_len();
     let mut spans: Vec<_> = tensors.iter().map(|t| (t.name.as_str(), t.offset as usize..end(t))).collect();
     check_disjoint(path, &mut spans)?;
     let footer = footer(path, &bytes, data_end)?.map(|crc| (crc, true));
@@ -86,15 +88,30 @@ fn resolve(
     let dims: Option<Vec<usize>> = entry.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
     let shape = Shape(dims.ok_or_else(|| broken(format!("dimensions {:?} overflow", entry.dims)))?);
     check_empty(path, &entry.name, &shape, file.len())?;
-    let dtype = dialect::resolve(entry.dtype, &shape, entry.size, declared).map_err(broken)?;
+    let (dtype, layout) = dialect::resolve(entry.dtype, &shape, entry.size, declared).map_err(broken)?;
     if !entry.offset.is_multiple_of(ALIGNMENT) {
         return Err(broken(format!("data offset {} is no multiple of {ALIGNMENT}", entry.offset)));
     }
     let size = usize::try_from(entry.size).map_err(|_| broken(format!("size {} overflows", entry.size)))?;
     let range = within(path, &entry.name, data_offset.checked_add(entry.offset), size, file.len())?;
     let offset = range.start as u64;
-    let bytes = file.slice(range).expect("`within` checked the range");
+    let stored = file.slice(range).expect("`within` checked the range");
+    let bytes = match layout {
+        AprLayout::Plain => stored,
+        AprLayout::Tiled => untiled_on_demand(stored, dtype, &shape)
+            .ok_or_else(|| broken(format!("row tiles of {dtype} {shape} overflow")))?,
+    };
     Ok(NamedTensor { name: entry.name, tensor: Tensor { dtype, shape, bytes }, offset, file: 0 })
+}
+
+/// Tiles of the size that `resolve` demanded, seen as plain blocks.
+fn untiled_on_demand(tiles: Bytes, dtype: DType, shape: &Shape) -> Option<Bytes> {
+    let len = dtype.nbytes(shape)?;
+    let shape = shape.clone();
+    let untile = move |tiles: &[u8]| {
+        tiled::unpack(dtype, &shape, tiles, NonZeroUsize::MIN).expect("`resolve` checked shape and size")
+    };
+    Some(Bytes::from_tiles(tiles, len, untile))
 }
 
 /// The footer's CRC, verified. Old files end after the last tensor's padding and have none.

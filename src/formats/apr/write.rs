@@ -1,12 +1,16 @@
 //! APR version 2, one tensor in memory at a time; equal inputs give equal bytes.
 
 use super::crc::Crc32;
-use super::dialect::{AprDialect, CONTRACT_NAME, DIALECT_KEY};
+use super::dialect::{self, AprDialect, CONTRACT_NAME, DIALECT_KEY};
 use super::head::{ALIGNMENT, Entry, Head, ROW_MAJOR};
 use crate::formats::TensorSource;
 use crate::formats::sink::{Sink, padding};
+use crate::quant::tiled;
+use crate::tensor::{Bytes, DType, Shape, Tensor};
 use crate::{Error, Kind, Result};
 use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// aprender's writer cuts longer names.
@@ -32,9 +36,74 @@ pub fn write(
         AprDialect::Contract => drop(metadata.insert(DIALECT_KEY.into(), CONTRACT_NAME.into())),
         AprDialect::Aprender => drop(metadata.remove(DIALECT_KEY)),
     }
+    write_as_given(path, sorted_json(metadata), tensors, Stored::Plain(dialect))
+}
+
+/// As [`write`] in the contract's dialect, with every matrix in row tiles whose encoding has them; the rest stays
+/// plain. `threads` make the tiles; no byte depends on their number.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_tiled(
+    path: &Path,
+    mut metadata: Map<String, Json>,
+    tensors: &[TensorSource<'_>],
+    threads: NonZeroUsize,
+) -> Result<()> {
+    metadata.insert(DIALECT_KEY.into(), CONTRACT_NAME.into());
+    write_as_given(path, sorted_json(metadata), tensors, Stored::Tiled(threads))
+}
+
+/// Whether [`write_tiled`] puts such a tensor into tiles: every matrix in an encoding that has them, unless it is empty.
+pub fn stands_tiled(dtype: DType, shape: &Shape) -> bool {
+    tiled::tiled_len(dtype, shape).is_some_and(|size| size > 0)
+}
+
+fn sorted_json(metadata: Map<String, Json>) -> Vec<u8> {
     let mut metadata = Json::Object(metadata);
     metadata.sort_all_objects();
-    write_as_given(path, metadata.to_string().into_bytes(), tensors, dialect)
+    metadata.to_string().into_bytes()
+}
+
+/// How tensors are stored, and under which bytes.
+#[derive(Clone, Copy)]
+enum Stored {
+    Plain(AprDialect),
+    /// The contract's dialect, tiles made by so many threads.
+    Tiled(NonZeroUsize),
+}
+
+impl Stored {
+    fn dialect(self) -> AprDialect {
+        match self {
+            Stored::Plain(dialect) => dialect,
+            Stored::Tiled(_) => AprDialect::Contract,
+        }
+    }
+
+    /// Byte and size where `tensor` is to stand in tiles.
+    fn tiles(self, tensor: &TensorSource<'_>) -> Option<(u8, usize)> {
+        match self {
+            Stored::Plain(_) => None,
+            Stored::Tiled(_) => {
+                let size = tiled::tiled_len(tensor.dtype, &tensor.shape)?;
+                let byte = dialect::tiled_byte(tensor.dtype)?;
+                stands_tiled(tensor.dtype, &tensor.shape).then_some((byte, size))
+            }
+        }
+    }
+
+    fn bytes<'a>(self, tensor: &'a TensorSource<'_>) -> Result<Cow<'a, [u8]>> {
+        let plain = tensor.bytes()?;
+        match (self, self.tiles(tensor)) {
+            (Stored::Tiled(threads), Some(_)) => {
+                let (dtype, shape) = (tensor.dtype, tensor.shape.clone());
+                let bytes = Bytes::from_vec(plain.into_owned());
+                Ok(Cow::Owned(tiled::pack(&Tensor { dtype, shape, bytes }, threads)?))
+            }
+            (Stored::Plain(_) | Stored::Tiled(_), _) => Ok(plain),
+        }
+    }
 }
 
 /// As [`write`], with the metadata's bytes as they are.
@@ -42,17 +111,17 @@ fn write_as_given(
     path: &Path,
     metadata: Vec<u8>,
     tensors: &[TensorSource<'_>],
-    dialect: AprDialect,
+    stored: Stored,
 ) -> Result<()> {
     let mut sorted: Vec<&TensorSource<'_>> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let entries = entries(path, &sorted, dialect)?;
+    let entries = entries(path, &sorted, stored)?;
     let head =
         Head { version: (2, 0), flags: ROW_MAJOR, metadata, entries, data_offset: 0 }.to_bytes(path)?;
     let mut out = Checked { sink: Sink::create(path)?, crc: Crc32::new() };
     out.put(&head)?;
     for tensor in sorted {
-        out.put(&tensor.bytes()?)?;
+        out.put(&stored.bytes(tensor)?)?;
         out.put(&padding(out.sink.written(), ALIGNMENT))?;
     }
     let crc = out.crc.finish();
@@ -73,7 +142,7 @@ impl Checked<'_> {
     }
 }
 
-fn entries(path: &Path, sorted: &[&TensorSource<'_>], dialect: AprDialect) -> Result<Vec<Entry>> {
+fn entries(path: &Path, sorted: &[&TensorSource<'_>], stored: Stored) -> Result<Vec<Entry>> {
     let subject = || path.display().to_string();
     let mut offset = 0u64;
     let mut entries: Vec<Entry> = Vec::with_capacity(sorted.len());
@@ -86,11 +155,13 @@ fn entries(path: &Path, sorted: &[&TensorSource<'_>], dialect: AprDialect) -> Re
             let what = format!("APR holds names of {MAX_NAME} bytes and {MAX_DIMS} dimensions at most");
             return Err(Error::unsupported(subject(), what).at(at));
         }
-        let Some(dtype) = dialect.byte(tensor.dtype) else {
+        let dialect = stored.dialect();
+        let Some(plain) = dialect.byte(tensor.dtype) else {
             let what = format!("the {} dialect of APR has no {}", dialect.name(), tensor.dtype);
             return Err(Error::unsupported(subject(), what).at(at));
         };
-        let size = tensor.nbytes()? as u64;
+        let (dtype, size) = stored.tiles(tensor).unwrap_or((plain, tensor.nbytes()?));
+        let size = size as u64;
         let dims = tensor.shape.0.iter().map(|d| *d as u64).collect();
         entries.push(Entry { name: tensor.name.clone(), dtype, dims, offset, size });
         offset = (offset + size).next_multiple_of(ALIGNMENT);
@@ -102,7 +173,6 @@ fn entries(path: &Path, sorted: &[&TensorSource<'_>], dialect: AprDialect) -> Re
 mod tests {
     use super::*;
     use crate::formats::{Container, Payload, apr};
-    use crate::tensor::{Bytes, DType};
 
     /// The metadata of `golden_v2.apr`, the fixture of aprender's own tests: 715 bytes.
     const GOLDEN_METADATA: &str = r#"{"model_type":"linear_regression","name":"golden-v2","description":null,"author":null,"license":null,"data_source":null,"data_license":null,"version":"0.0.0-golden","source":null,"original_format":null,"created_at":"1700000000","total_size":0,"param_count":8,"quantization":null,"sharding":null,"chat_template":null,"chat_format":null,"special_tokens":null,"architecture":null,"hf_architecture":null,"hf_model_type":null,"hidden_size":null,"num_layers":null,"num_heads":null,"num_kv_heads":null,"vocab_size":null,"intermediate_size":null,"max_position_embeddings":null,"rope_theta":null,"rope_type":null,"rms_norm_eps":null,"head_dim":null,"num_experts":null,"num_experts_per_tok":null,"moe_intermediate_size":null}"#;
@@ -118,7 +188,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("golden_v2.apr");
         let tensors = [f32s("weights", &[1.0, 2.0, 0.5, -0.5, 4.0, -2.0, 0.25, 8.0]), f32s("bias", &[0.125])];
-        write_as_given(&path, GOLDEN_METADATA.into(), &tensors, AprDialect::Aprender).unwrap();
+        write_as_given(&path, GOLDEN_METADATA.into(), &tensors, Stored::Plain(AprDialect::Aprender)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         // Facts of the published file: its length, offsets, first index entry and both CRCs. The footer's
         // CRC covers every other byte.

@@ -180,9 +180,9 @@ fn tied_head_stored_twice(f: &File, say: Say) {
     let (Some(head), Some(embedding)) = (find(&HEADS), find(&EMBEDDINGS)) else { return };
     if head.tensor.shape == embedding.tensor.shape
         && head.tensor.dtype == embedding.tensor.dtype
-        && *head.tensor.bytes == *embedding.tensor.bytes
+        && head.tensor.bytes.plain() == embedding.tensor.bytes.plain()
     {
-        let bytes = head.tensor.bytes.len();
+        let bytes = head.tensor.bytes.stored_len();
         say(head.name.clone(), format!("{bytes} bytes that `{}` holds already", embedding.name));
     }
 }
