@@ -77,7 +77,8 @@ fn score_from(session: &mut Session, ids: &[u32], first: usize, vocab: usize) ->
         for row in session.logits_all(piece)?.chunks_exact(vocab) {
             let at = first + scores.len() + 1;
             let score = f64::from(row[ids[at] as usize]) - logsumexp(row);
-            if score.is_nan() || row.iter().any(|l| l.is_nan()) {
+            // The log-sum-exp of a row with a NaN is one.
+            if score.is_nan() {
                 return Err(Error::new(Kind::NonFinite, "scoring", "a logit is NaN")
                     .at(format!("token {at}"))
                     .hint("check the weights for NaN or infinite values"));
