@@ -23,6 +23,7 @@ mod kl_divergence;
 mod layer_tree;
 mod lint;
 mod live_values;
+mod numerics_parity;
 mod oracle_logits;
 mod perplexity;
 mod perplexity_drift;
@@ -57,6 +58,11 @@ pub trait Gate: Sync {
 
     /// Whether a failure is one of numbers, of which a walk beside the original finds the first that is wrong.
     fn localises(&self) -> bool {
+        false
+    }
+
+    /// Whether it measures time, so that nothing may run beside it.
+    fn is_timed(&self) -> bool {
         false
     }
 
@@ -95,6 +101,7 @@ pub const GATES: &[&dyn Gate] = &[
     &perplexity::Perplexity,
     &perplexity_drift::PerplexityDrift,
     &kl_divergence::KlDivergence,
+    &numerics_parity::NumericsParity,
     &throughput::Throughput,
 ];
 
