@@ -12,7 +12,7 @@
 //! * **Between.** The sample is drawn from the tail with probabilities `p_i / T`, so `T` times the mean of
 //!   `ln p - ln q` over it is an estimate without bias. Its noise is part of what a bootstrap over chunks sees.
 
-use crate::stats::{Position, SplitMix, TOP, argmax, shared, top_ids};
+use crate::stats::{self, Position, SplitMix, TOP, argmax, best_ids, largest, shared, top_ids};
 
 /// A token and its logit.
 pub type Entry = (u32, f32);
@@ -119,15 +119,18 @@ impl CompactRow {
 
     /// The largest `-sum(p ln q)` over the tail that mass and cap allow.
     fn worst_cross(&self, row: &[f32], logsumexp: f64) -> Option<f64> {
-        let mut tail = row.to_vec();
+        // The smallest logits are the largest ones negated; what is kept is out of the question.
+        let mut tail: Vec<f32> = row.iter().map(|x| -x).collect();
         for (id, _) in &self.top {
-            *tail.get_mut(*id as usize)? = f32::INFINITY;
+            *tail.get_mut(*id as usize)? = f32::NEG_INFINITY;
         }
         let cap = (f64::from(self.top.last()?.1) - self.logsumexp).exp();
         let free = row.len().checked_sub(self.top.len())?;
         // Whole shares of `cap`, then what is left of the mass; never more tokens than there are.
         let whole = ((self.tail_mass / cap).floor() as usize).min(free.checked_sub(1)?);
-        let (smallest, next, _) = tail.select_nth_unstable_by(whole, f32::total_cmp);
+        let mut least: Vec<f32> =
+            best_ids(&tail, whole + 1).into_iter().filter_map(|id| row.get(id as usize).copied()).collect();
+        let (smallest, next, _) = least.select_nth_unstable_by(whole, f32::total_cmp);
         let cost = |x: f32| logsumexp - f64::from(x);
         let shares: f64 = smallest.iter().map(|x| cap * cost(*x)).sum();
         let left = (self.tail_mass - whole as f64 * cap).max(0.0);
@@ -137,12 +140,11 @@ impl CompactRow {
 
 /// `exp(x - max)` of every logit, their sum, and the log-sum-exp; `None` for a NaN or no finite maximum.
 fn exponentials(row: &[f32]) -> Option<(Vec<f64>, f64, f64)> {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if !max.is_finite() || row.iter().any(|x| x.is_nan()) {
+    let (max, nan) = largest(row);
+    if nan || !max.is_finite() {
         return None;
     }
-    let weights: Vec<f64> = row.iter().map(|x| (f64::from(*x) - f64::from(max)).exp()).collect();
-    let total: f64 = weights.iter().sum();
+    let (weights, total) = stats::exponentials(row, max);
     Some((weights, total, f64::from(max) + total.ln()))
 }
 

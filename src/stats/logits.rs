@@ -1,13 +1,18 @@
 //! Rows of logits: `[vocab]` f32, one per position.
 
-/// `ln(sum(exp(x)))`, shifted by the maximum so that it cannot overflow; -inf for an empty row.
+use super::exponentials::{exponentials, largest, sum_of_exponentials, weighted_difference};
+use std::cmp::Ordering;
+
+/// `ln(sum(exp(x)))`, shifted by the maximum so that it cannot overflow; -inf for an empty row, NaN for one with a NaN.
 pub fn logsumexp(row: &[f32]) -> f64 {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let (max, nan) = largest(row);
+    if nan {
+        return f64::NAN;
+    }
     if !max.is_finite() {
         return f64::from(max);
     }
-    let sum: f64 = row.iter().map(|&x| (f64::from(x) - f64::from(max)).exp()).sum();
-    f64::from(max) + sum.ln()
+    f64::from(max) + sum_of_exponentials(row, max).ln()
 }
 
 /// Natural-log probabilities of a row of logits.
@@ -18,34 +23,60 @@ pub fn log_softmax(row: &[f32]) -> Vec<f64> {
 
 /// The index of the largest logit, the lowest among equals; `None` for an empty row or one that holds a NaN.
 pub fn argmax(row: &[f32]) -> Option<u32> {
-    let mut best: Option<(usize, f32)> = None;
-    for (i, &x) in row.iter().enumerate() {
-        if x.is_nan() {
-            return None;
-        }
-        if best.is_none_or(|(_, b)| x > b) {
-            best = Some((i, x));
-        }
+    let (max, nan) = largest(row);
+    if nan {
+        return None;
     }
-    best.map(|(i, _)| i as u32)
+    row.iter().position(|x| *x == max).map(|at| at as u32)
 }
 
 /// The ids of the `k` largest logits, best first, the lowest id first among equals; all of them where the row is
 /// shorter. NaN counts as the least.
 pub fn top_ids(row: &[f32], k: usize) -> Vec<u32> {
-    let better = |a: &u32, b: &u32| {
-        let of =
-            |id: &u32| row.get(*id as usize).copied().filter(|x| !x.is_nan()).unwrap_or(f32::NEG_INFINITY);
-        of(b).total_cmp(&of(a)).then(a.cmp(b))
-    };
-    let mut ids: Vec<u32> = (0..row.len() as u32).collect();
-    if k < ids.len() && k > 0 {
-        ids.select_nth_unstable_by(k - 1, better);
-    }
-    ids.truncate(k);
-    ids.sort_unstable_by(better);
+    let mut ids = best_ids(row, k);
+    ids.sort_unstable_by(better(row));
     ids
 }
+
+/// The ids that [`top_ids`] gives, in no order that means anything.
+pub fn best_ids(row: &[f32], k: usize) -> Vec<u32> {
+    if k == 0 {
+        return Vec::new();
+    }
+    let of = |id: u32| value(row, id);
+    // Blocks whose largest value is under the k-th best so far hold none of the best, and nearly all are.
+    let (room, mut least, mut ids) = (2 * k.max(BLOCK), f32::NEG_INFINITY, Vec::new());
+    for (at, block) in row.chunks(BLOCK).enumerate() {
+        if largest(block).0 < least {
+            continue;
+        }
+        let first = (at * BLOCK) as u32;
+        ids.extend((first..).take(block.len()).filter(|id| of(*id) >= least));
+        if ids.len() >= room {
+            ids.select_nth_unstable_by(k - 1, better(row));
+            ids.truncate(k);
+            least = of(ids[k - 1]);
+        }
+    }
+    if k < ids.len() {
+        ids.select_nth_unstable_by(k - 1, better(row));
+        ids.truncate(k);
+    }
+    ids
+}
+
+/// The logit of `id`, NaN as the least.
+fn value(row: &[f32], id: u32) -> f32 {
+    row.get(id as usize).copied().filter(|x| !x.is_nan()).unwrap_or(f32::NEG_INFINITY)
+}
+
+/// Larger logits first, then lower ids.
+fn better(row: &[f32]) -> impl Fn(&u32, &u32) -> Ordering {
+    |a, b| value(row, *b).total_cmp(&value(row, *a)).then(a.cmp(b))
+}
+
+/// So many logits are looked at together.
+const BLOCK: usize = 64;
 
 /// How far the best logit is from the second best; infinite for a row of one.
 pub fn top_two_gap(row: &[f32]) -> f64 {
@@ -66,14 +97,14 @@ pub fn kl_divergence(p: &[f32], q: &[f32]) -> Option<f64> {
     if p.len() != q.len() || p.is_empty() {
         return None;
     }
-    let (lp, lq) = (logsumexp(p), logsumexp(q));
-    let term = |(&a, &b): (&f32, &f32)| {
-        let (ln_p, ln_q) = (f64::from(a) - lp, f64::from(b) - lq);
-        let p = ln_p.exp();
-        // An impossible token says nothing, whatever the other side makes of it: 0 * ln 0 is 0.
-        if p == 0.0 { 0.0 } else { p * (ln_p - ln_q) }
-    };
-    Some(p.iter().zip(q).map(term).sum())
+    let (max, nan) = largest(p);
+    let lq = logsumexp(q);
+    if nan || !max.is_finite() || !lq.is_finite() {
+        return Some(f64::NAN);
+    }
+    // An impossible token says nothing, whatever the other side makes of it: 0 ln 0 is 0.
+    let (weights, total) = exponentials(p, max);
+    Some(weighted_difference(&weights, p, q) / total - (f64::from(max) + total.ln() - lq))
 }
 
 #[cfg(test)]
@@ -97,6 +128,23 @@ mod tests {
         fn probabilities_sum_to_one(row in proptest::collection::vec(-50.0f32..50.0, 1..20)) {
             let sum: f64 = log_softmax(&row).iter().map(|lp| lp.exp()).sum();
             prop_assert!((sum - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_best_ids_of_a_long_row_are_those_of_the_sorted_row() {
+        let mut random = crate::stats::SplitMix(5);
+        // Few values, so that many are equal, in rows that rise, fall and do neither.
+        let wild: Vec<f32> = (0..5000).map(|_| random.below(400) as f32 - 200.0).collect();
+        let mut rising = wild.clone();
+        rising.sort_by(f32::total_cmp);
+        let falling: Vec<f32> = rising.iter().rev().copied().collect();
+        for row in [wild, rising, falling, vec![1.0; 700], vec![f32::NEG_INFINITY; 300]] {
+            let mut sorted: Vec<u32> = (0..row.len() as u32).collect();
+            sorted.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b)));
+            for k in [0, 1, 10, 64, 256, 4999, 6000] {
+                assert_eq!(top_ids(&row, k), sorted[..k.min(sorted.len())], "{k}");
+            }
         }
     }
 
