@@ -89,6 +89,7 @@ suites:
         destinations: Destinations { folder: Some(folder.join("reports")), ..Destinations::default() },
         render: RenderOptions::default(),
         threads: Some(2),
+        keeping: runner::Keeping::default(),
         fail_fast: false,
         progress: Style::None,
         started_at: "2026-01-01T00:00:00Z".into(),

@@ -16,6 +16,7 @@ mod parsers;
 mod playbooks;
 mod properties;
 mod roundtrip;
+mod runs;
 mod samples;
 mod structure;
 mod tidy;

@@ -71,6 +71,7 @@ pub fn execute(args: &Args) -> Result<u8> {
         },
         render: crate::report::RenderOptions::default(),
         threads: args.threads.map(usize::from),
+        keeping: runner::Keeping::default(),
         fail_fast: false,
         progress: progress(args.no_progress),
         started_at: now,

@@ -59,11 +59,12 @@ pub fn execute(args: &Args) -> Result<u8> {
         destinations: runner::Destinations { folder: Some(folder), ..destinations },
         render: args.reports.render(),
         threads: args.conduct.threads(),
+        keeping: runner::Keeping::default(),
         fail_fast: false,
         progress: args.conduct.progress(),
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
-    let Outcome { record, folder } = runner::run(&options, &Interrupt::listen())?;
+    let Outcome { record, folder, .. } = runner::run(&options, &Interrupt::listen())?;
     show(args, &comparison, &record, &folder)?;
     tell_github(&record, &folder)?;
     Ok(args.conduct.exit_code(&record))

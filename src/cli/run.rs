@@ -4,7 +4,7 @@ use super::report_args::ReportArgs;
 use crate::playbook::Filter;
 use crate::record::RunRecord;
 use crate::report::{github, terminal};
-use crate::runner::{self, Interrupt, Options, Outcome, Style};
+use crate::runner::{self, Interrupt, Keeping, Made, Options, Outcome, Style};
 use crate::{Error, Result};
 use clap::ValueEnum;
 use std::env;
@@ -24,6 +24,8 @@ pub struct RunArgs {
     reports: ReportArgs,
     #[command(flatten)]
     conduct: Conduct,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Stop at the first case that does not pass.
     #[arg(long)]
     fail_fast: bool,
@@ -32,10 +34,37 @@ pub struct RunArgs {
     json: bool,
 }
 
+/// Where conversions are kept between runs.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Cache")]
+pub struct CacheArgs {
+    /// Folder in which conversions are kept, by content; default: artifacts/ beside the reports.
+    #[arg(long, value_name = "DIR", env = "APR_QA_CACHE")]
+    cache: Option<PathBuf>,
+    /// Make every conversion anew, and compute stored distributions anew.
+    #[arg(long)]
+    no_cache: bool,
+    /// Say of every conversion whether it was taken from the cache, or what changed since.
+    #[arg(long)]
+    why_rerun: bool,
+}
+
+impl CacheArgs {
+    fn keeping(&self) -> Keeping {
+        Keeping { folder: self.cache.clone(), anew: self.no_cache }
+    }
+
+    /// One line for every conversion.
+    fn explain(&self, made: &[Made]) -> String {
+        let line = |m: &Made| format!("{}/{}: {}\n", m.model, m.artifact, m.why);
+        if self.why_rerun { made.iter().map(line).collect() } else { String::new() }
+    }
+}
+
 /// How a command that runs cases goes about it.
 #[derive(clap::Args)]
 pub struct Conduct {
-    /// Worker threads; default: the playbook's, else the machine's. No result depends on it.
+    /// Threads of all cases together; default: the playbook's, else the machine's. No result depends on it.
     #[arg(long, value_name = "N", env = "APR_QA_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Report without judging: exit 0 whatever the cases say.
@@ -132,14 +161,18 @@ pub fn run(args: RunArgs) -> Result<u8> {
         destinations: args.reports.destinations(),
         render: args.reports.render(),
         threads: args.conduct.threads(),
+        keeping: args.cache.keeping(),
         fail_fast: args.fail_fast,
         progress: args.conduct.progress(),
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
-    let Outcome { record, folder } = runner::run(&options, &Interrupt::listen())?;
+    let Outcome { record, folder, made } = runner::run(&options, &Interrupt::listen())?;
+    let why = args.cache.explain(&made);
     if args.json {
+        eprint!("{why}");
         super::print_json(&record)?;
     } else {
+        super::print_text(&why)?;
         print_summary(&terminal::summary(&record, args.conduct.colored()), &folder)?;
     }
     tell_github(&record, &folder)?;

@@ -174,6 +174,12 @@ pub fn backend_names() -> Vec<&'static str> {
     BACKENDS.iter().map(|b| b.name).collect()
 }
 
+/// Whether the backend of that name rounds activations for speed, so that it is judged by what this costs and is no
+/// measure of another's noise.
+pub fn is_fast(backend: &str) -> bool {
+    backend == Numerics::Fast.backend_name()
+}
+
 /// Loads `model` onto the backend of that name. Weights stay where they are mapped.
 ///
 /// # Errors

@@ -60,6 +60,11 @@ pub trait Gate: Sync {
         false
     }
 
+    /// Whether it measures time, so that nothing may run beside it.
+    fn is_timed(&self) -> bool {
+        false
+    }
+
     /// What it claims, in one falsifiable sentence.
     fn claim(&self) -> &'static str;
 

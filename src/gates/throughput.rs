@@ -28,6 +28,10 @@ impl Gate for Throughput {
         GateInfo { id: "throughput", per_prompt: true, needs_backend: true, against, params: PARAMS }
     }
 
+    fn is_timed(&self) -> bool {
+        true
+    }
+
     fn claim(&self) -> &'static str {
         "A greedy generation yields tokens, at least so many a second."
     }

@@ -1,6 +1,6 @@
 //! The evidence log, one JSON event a line: what the runner writes, and how a record is read back from it.
 //!
-//! A crash loses at most the case in flight, so a log may end in the middle of a line. Everything before that
+//! A crash loses at most the cases in flight, so a log may end in the middle of a line. Everything before that
 //! line counts; that it was cut is said.
 
 use crate::error::{Error, Kind, Result};
@@ -92,7 +92,7 @@ struct Reader<'a> {
 
 enum State {
     Nothing,
-    Running { record: Box<RunRecord>, planned: u64, in_flight: Option<String> },
+    Running { record: Box<RunRecord>, planned: u64, in_flight: Vec<String> },
     Finished(Box<RunRecord>),
 }
 
@@ -106,16 +106,17 @@ impl Reader<'_> {
                 return Err(Error::unsupported(self.file, what).at(format!("line {line}")).hint(hint));
             }
             (State::Nothing, Event::RunStarted { record, planned }) => {
-                State::Running { record: Box::new(record), planned, in_flight: None }
+                State::Running { record: Box::new(record), planned, in_flight: Vec::new() }
             }
-            (State::Running { record, planned, .. }, Event::CaseStarted { id }) => {
-                State::Running { record, planned, in_flight: Some(id) }
+            (State::Running { record, planned, mut in_flight }, Event::CaseStarted { id }) => {
+                in_flight.push(id);
+                State::Running { record, planned, in_flight }
             }
-            (State::Running { mut record, planned, in_flight }, Event::CaseFinished { case }) => {
+            (State::Running { mut record, planned, mut in_flight }, Event::CaseFinished { case }) => {
                 if !self.ids.insert(case.id.clone()) {
                     return Err(self.fault(line, format!("ends the case `{}` a second time", case.id)));
                 }
-                let in_flight = in_flight.filter(|id| *id != case.id);
+                in_flight.retain(|id| *id != case.id);
                 record.cases.push(*case);
                 State::Running { record, planned, in_flight }
             }
@@ -154,7 +155,11 @@ impl Reader<'_> {
         match self.state {
             State::Finished(record) => Ok(Replay { record: *record, notes: self.notes }),
             State::Running { mut record, planned, in_flight } => {
-                let during = in_flight.map(|id| format!(" during `{id}`")).unwrap_or_default();
+                let names: Vec<String> = in_flight.iter().map(|id| format!("`{id}`")).collect();
+                let during = match names.is_empty() {
+                    true => String::new(),
+                    false => format!(" during {}", names.join(", ")),
+                };
                 self.notes.push(format!("the run broke off{during}; its end is not in the evidence"));
                 record.interrupted = Some(format!("broke off{during}"));
                 record.not_run = planned.saturating_sub(record.cases.len() as u64);

@@ -1,8 +1,8 @@
 //! The files under test: found where the playbook says, or made by the converter, once each.
 //!
-//! A made file's name holds a key over the content of its source, the conversion asked for and this program, so it
-//! is used again by the next run exactly as long as nothing changed.
+//! Different artifacts are made side by side; whoever asks for one that is being made waits for it.
 
+use super::cache::{self, Making, Why};
 use super::digest;
 use crate::convert::{self, ConvertOptions, NameDialect};
 use crate::formats::{self, AprDialect, AprLayout, FormatKind};
@@ -10,9 +10,10 @@ use crate::playbook::{Artifact, Dialect, Format, Layout, Model, Names, Origin, P
 use crate::record::Unable;
 use crate::subject::Answer;
 use crate::{Error, Kind, models};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A file or folder that a case can open.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,53 +24,94 @@ pub struct Place {
     pub key: String,
 }
 
+/// A conversion of this run: was it made, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// Model name in the playbook.
+    pub model: String,
+    /// Artifact name in the playbook.
+    pub artifact: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it was made, and why.
+    pub why: Why,
+}
+
 /// Makes the artifacts of one run and remembers them.
 pub struct Workshop<'a> {
     playbook: &'a Playbook,
     /// Where made files go.
     folder: PathBuf,
-    /// The digest of this program: another converter makes other files.
+    /// Whether files of earlier runs are used.
+    kept: bool,
+    /// The digest of this program.
     program: String,
-    known: HashMap<(String, String), Answer<Place>>,
+    threads: usize,
+    known: Mutex<Known>,
+    made: Mutex<BTreeMap<(String, String), Made>>,
 }
+
+/// By model and artifact; a cell that is empty is being filled.
+type Known = BTreeMap<(String, String), Arc<OnceLock<Answer<Place>>>>;
 
 /// The artifact name that always means the model's source.
 pub const SOURCE: &str = "source";
 
 impl<'a> Workshop<'a> {
-    /// A workshop that makes files in `folder`.
-    pub fn new(playbook: &'a Playbook, folder: PathBuf, program: String) -> Workshop<'a> {
-        Workshop { playbook, folder, program, known: HashMap::new() }
+    /// A workshop that makes files in `folder` with `threads` threads, and with `kept` uses what is there already.
+    pub fn new(
+        playbook: &'a Playbook,
+        folder: PathBuf,
+        kept: bool,
+        program: String,
+        threads: usize,
+    ) -> Workshop<'a> {
+        let (known, made) = (Mutex::default(), Mutex::default());
+        Workshop { playbook, folder, kept, program, threads, known, made }
     }
 
     /// The place of `artifact` of `model`, made on first use.
     ///
     /// # Errors
     /// Whose fault it is: a missing optional file, a source that cannot be used, a conversion that failed.
-    pub fn place(&mut self, model: &str, artifact: &str) -> Answer<Place> {
+    pub fn place(&self, model: &str, artifact: &str) -> Answer<Place> {
         let name = (model.to_owned(), artifact.to_owned());
-        if let Some(known) = self.known.get(&name) {
-            return known.clone();
-        }
-        let made = self.make(model, artifact);
-        self.known.insert(name, made.clone());
-        made
+        let cell = Arc::clone(self.known().entry(name).or_default());
+        cell.get_or_init(|| self.make(model, artifact)).clone()
+    }
+
+    /// Whether the place of `artifact` of `model` is known already, or that it has none.
+    pub fn is_placed(&self, model: &str, artifact: &str) -> bool {
+        self.known().get(&(model.to_owned(), artifact.to_owned())).is_some_and(|cell| cell.get().is_some())
     }
 
     /// Where distributions are kept between runs: apart for every program, since another engine may round otherwise.
-    pub fn distributions(&self) -> PathBuf {
-        self.folder.join("distributions").join(self.program.get(..16).unwrap_or(&self.program))
+    pub fn distributions(&self) -> Option<PathBuf> {
+        let program = self.program.get(..16).unwrap_or(&self.program);
+        self.kept.then(|| self.folder.join("distributions").join(program))
     }
 
     /// The digests of all sources and outside files used so far, by what they are.
-    pub fn digests(&self) -> impl Iterator<Item = (String, &str)> {
-        self.known.iter().filter_map(|((model, artifact), place)| {
-            let place = place.as_ref().ok()?;
-            Some((format!("{model}/{artifact}"), place.key.as_str()))
-        })
+    pub fn digests(&self) -> Vec<(String, String)> {
+        let known = self.known();
+        let placed = known.iter().filter_map(|((model, artifact), cell)| {
+            let place = cell.get()?.as_ref().ok()?;
+            Some((format!("{model}/{artifact}"), place.key.clone()))
+        });
+        placed.collect()
     }
 
-    fn make(&mut self, model: &str, artifact: &str) -> Answer<Place> {
+    /// Every conversion so far, by model and artifact.
+    pub fn made(&self) -> Vec<Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A map of whole entries, whoever panicked.
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self, model: &str, artifact: &str) -> Answer<Place> {
         let of_model = self.playbook.models.get(model).ok_or_else(|| unknown("model", model))?;
         if artifact == SOURCE {
             return self.source(model, of_model);
@@ -140,7 +182,12 @@ impl<'a> Workshop<'a> {
             return Err(Unable::UnknownFamily(why));
         }
         let options = options(artifact, format);
-        let key = digest::of_text(&format!("{} {options:?} {}", base.key, self.program));
+        let making = Making {
+            source: base.key.clone(),
+            recipe: format!("{options:?}"),
+            program: self.program.clone(),
+        };
+        let key = making.key();
         let folder = self.folder.join(model);
         let ending = match format {
             Format::Safetensors => "",
@@ -149,13 +196,19 @@ impl<'a> Workshop<'a> {
         };
         // 64 bits of the digest: enough to tell the versions of one artifact apart.
         let path = folder.join(format!("{name}-{}{ending}", &key[..16]));
-        if !path.exists() {
+        let why = if self.kept { cache::look(&path, name, &making) } else { Why::Asked };
+        if why != Why::Kept {
             let failed =
                 |error: Error| Unable::Failed { kind: "conversion".into(), message: error.to_string() };
             fs::create_dir_all(&folder).map_err(|error| failed(Error::io(&folder, &error)))?;
-            remove_older(&folder, name, &path);
+            cache::remove(&path, name).map_err(failed)?;
+            let options = ConvertOptions { threads: Some(self.threads), ..options };
             convert::convert(&base.path, &path, &options).map_err(failed)?;
+            cache::write_down(&path, name, &making).map_err(failed)?;
         }
+        let made = Made { model: model.to_owned(), artifact: name.to_owned(), path: path.clone(), why };
+        let of = (model.to_owned(), name.to_owned());
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(of, made);
         Ok(Place { path, key })
     }
 }
@@ -183,22 +236,6 @@ pub fn options(artifact: &Artifact, format: Format) -> ConvertOptions {
             Format::Apr => FormatKind::Apr,
         }),
         ..ConvertOptions::default()
-    }
-}
-
-/// Removes earlier versions of the artifact `name`: they are never used again. A leftover costs only disk.
-fn remove_older(folder: &Path, name: &str, keep: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path != keep) {
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let key = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
-        let is_version = key.is_some_and(|key| {
-            let key = key.trim_end_matches(".gguf").trim_end_matches(".apr");
-            key.len() == 16 && key.bytes().all(|b| b.is_ascii_hexdigit())
-        });
-        if is_version {
-            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::gates::{self, Against, References, Settings, Trial};
 use crate::playbook::Case;
 use crate::record::{CaseRecord, Detected, Judgement, Measurement, Unable, Verdict};
 use crate::subject::Answer;
+use std::path::{MAIN_SEPARATOR, Path};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,10 +57,29 @@ impl Job {
             contract: Contract::builtin(),
             scratch: scratch.path(),
         })?;
+        forget(&mut judged, scratch.path());
         if let Some(sides) = &self.cast.sides {
             localise::explain(&mut judged, case, sides.clone(), started);
         }
         Ok(judged)
+    }
+}
+
+/// Takes the name of the scratch folder, another one in every run, out of what a gate says.
+fn forget(judged: &mut Judgement, scratch: &Path) {
+    let name = format!("{}{MAIN_SEPARATOR}", scratch.display());
+    let clean = |text: &mut String| *text = text.replace(&name, "");
+    clean(&mut judged.detail);
+    for finding in &mut judged.findings {
+        clean(&mut finding.subject);
+        clean(&mut finding.detail);
+    }
+    match &mut judged.verdict {
+        Verdict::Pass => {}
+        Verdict::Skip { reason: text }
+        | Verdict::Fail { message: text, .. }
+        | Verdict::Inconclusive { message: text }
+        | Verdict::Error { message: text, .. } => clean(text),
     }
 }
 

@@ -1,9 +1,11 @@
-//! `evidence.jsonl`: one event a line, on disk before the next case begins.
+//! `evidence.jsonl`: one event a line, on disk as it happens.
 //!
-//! While the run lasts the file is `evidence.jsonl.partial`, so that a reader never takes half a run for a whole
-//! one; a crash loses at most the case in flight.
+//! While the run lasts the file is `evidence.jsonl.partial`, in the order of events, so that a reader never takes half
+//! a run for a whole one and a crash loses at most the cases in flight. The whole one has the cases in plan order.
 
-use crate::record::Event;
+use super::output::write_atomically;
+use crate::record::{Event, RunRecord};
+use crate::report::evidence;
 use crate::{Error, Kind, Result};
 use std::fs::{self, File};
 use std::io::Write;
@@ -27,16 +29,14 @@ impl EvidenceLog {
 
     /// Appends one event and hands it to the operating system.
     pub fn append(&mut self, event: &Event) -> Result<()> {
-        let mut line = serde_json::to_string(event)
-            .map_err(|error| Error::new(Kind::Internal, "evidence", error.to_string()))?;
-        line.push('\n');
+        let line = evidence::line(event);
         self.file.write_all(line.as_bytes()).map_err(|error| not_writable(&self.partial, &error))
     }
 
-    /// Syncs the log and gives it its final name.
-    pub fn finish(self) -> Result<PathBuf> {
-        self.file.sync_all().map_err(|error| not_writable(&self.partial, &error))?;
-        fs::rename(&self.partial, &self.path).map_err(|error| not_writable(&self.path, &error))?;
+    /// Writes the log of the whole run under its final name.
+    pub fn finish(self, record: &RunRecord) -> Result<PathBuf> {
+        write_atomically(&self.path, evidence::render(record).as_bytes())?;
+        fs::remove_file(&self.partial).map_err(|error| not_writable(&self.partial, &error))?;
         Ok(self.path)
     }
 }

@@ -1,13 +1,17 @@
-//! Runs a playbook: names resolved, artifacts made, every case isolated, evidence on disk before the next begins.
+//! Runs a playbook: names resolved, artifacts made, cases side by side within a budget of threads, each isolated and on
+//! disk when it ends.
 //!
+//! What a run finds, and the order in which it is told, does not depend on what ran beside what.
 //! A run always ends with valid reports of what ran: after a failure, a panic of a case, a timeout or a signal.
 
 mod artifacts;
+mod cache;
 mod case;
 mod catalog;
 mod detection;
 mod digest;
 mod evidence_log;
+mod floor;
 mod interrupt;
 mod isolate;
 mod localise;
@@ -17,8 +21,11 @@ mod progress;
 mod provenance;
 mod references;
 mod resolve;
+mod schedule;
 mod stage;
 
+pub use artifacts::Made;
+pub use cache::{Keeping, Why};
 pub use catalog::Catalog;
 pub use interrupt::Interrupt;
 pub use output::{Destinations, write_atomically};
@@ -28,23 +35,19 @@ pub use resolve::{Planned, resolve};
 
 use crate::Result;
 use crate::engine;
-use crate::playbook::{Case, Filter, Probe};
-use crate::record::{CaseRecord, Event, RunRecord, Verdict, exit_code};
+use crate::playbook::Filter;
+use crate::record::{Event, RunRecord, exit_code};
 use crate::report::RenderOptions;
-use crate::subject::Answer;
 use artifacts::Workshop;
-use case::Job;
-use detection::DetectionJob;
 use evidence_log::EvidenceLog;
-use isolate::Ended;
+use floor::Floor;
 use progress::Progress;
 use references::ModelReferences;
 use stage::Stage;
-use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What to run and how.
 pub struct Options {
@@ -56,8 +59,10 @@ pub struct Options {
     pub destinations: Destinations,
     /// How reports are rendered.
     pub render: RenderOptions,
-    /// Threads of the engine; the playbook's, else the machine's, where this is none.
+    /// Threads of all cases together; the playbook's, else the machine's, where this is none.
     pub threads: Option<usize>,
+    /// Where conversions are kept between runs.
+    pub keeping: Keeping,
     /// Stop at the first case that does not pass, whatever the playbook says.
     pub fail_fast: bool,
     /// How progress is shown.
@@ -72,6 +77,8 @@ pub struct Outcome {
     pub record: RunRecord,
     /// The folder that holds the reports.
     pub folder: PathBuf,
+    /// Every conversion: whether it was made, and why.
+    pub made: Vec<Made>,
 }
 
 /// Runs the playbook and writes its reports.
@@ -99,12 +106,17 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
         interrupted: None,
         not_run: 0,
         exit_code: 0,
-        provenance: provenance::provenance(&playbook, &program, threads),
+        provenance: provenance::provenance(&playbook, &cases, &program, threads),
         cases: Vec::new(),
     };
     log.append(&Event::RunStarted { record: record.clone(), planned: cases.len() as u64 })?;
 
-    let workshop = Workshop::new(&playbook, folder.join("artifacts"), program);
+    let kept_in = match &options.keeping.folder {
+        // Two playbooks may have a model of the same name.
+        Some(shared) => shared.join(&playbook.name.value),
+        None => folder.join("artifacts"),
+    };
+    let workshop = Workshop::new(&playbook, kept_in, !options.keeping.anew, program, threads);
     let references = playbook
         .models
         .iter()
@@ -112,28 +124,18 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
             (name.value.clone(), Arc::new(ModelReferences::new(&playbook, &name.value, model)))
         })
         .collect();
-    let mut floor = Floor {
+    let floor = Floor {
+        cases: &cases,
         stage: Stage::new(&playbook, workshop, threads, &cases),
         references,
         file,
-        progress: Progress::new(options.progress, cases.len() as u64),
         interrupt,
+        fail_fast: options.fail_fast || playbook.policy.fail_fast,
+        threads,
     };
-    let fail_fast = options.fail_fast || playbook.policy.fail_fast;
-    for case in &cases {
-        log.append(&Event::CaseStarted { id: case.id.clone() })?;
-        let Some(done) = floor.run(case) else { break };
-        floor.progress.finished(&done);
-        log.append(&Event::CaseFinished { case: Box::new(done.clone()) })?;
-        let stop = fail_fast && !matches!(done.verdict, Verdict::Pass | Verdict::Skip { .. });
-        record.cases.push(done);
-        if stop {
-            break;
-        }
-    }
-    floor.progress.done();
+    record.cases = floor.run(&mut log, Progress::new(options.progress, cases.len() as u64))?;
     for (artifact, key) in floor.stage.workshop().digests() {
-        record.provenance.insert(format!("artifact {artifact}"), key.to_owned());
+        record.provenance.insert(format!("artifact {artifact}"), key);
     }
     let required: Vec<String> =
         playbook.policy.required_suites.iter().map(|suite| suite.value.clone()).collect();
@@ -141,81 +143,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
     record.interrupted = interrupt.signal().map(str::to_owned);
     record.exit_code = interrupt.exit_code().unwrap_or_else(|| exit_code(&record.cases, &required));
     record.seconds = start.elapsed().as_secs_f64();
-    log.append(&Event::RunFinished {
-        exit_code: record.exit_code,
-        seconds: record.seconds,
-        interrupted: record.interrupted.clone(),
-        not_run: record.not_run,
-        provenance: record.provenance.clone(),
-    })?;
-    log.finish()?;
+    log.finish(&record)?;
     options.destinations.write(&playbook, &folder, &record, &options.render)?;
-    Ok(Outcome { record, folder })
-}
-
-/// Where cases run, one after the other: the engine inside uses all threads.
-struct Floor<'a> {
-    stage: Stage<'a>,
-    references: HashMap<String, Arc<ModelReferences>>,
-    file: String,
-    progress: Progress,
-    interrupt: &'a Interrupt,
-}
-
-impl Floor<'_> {
-    /// Runs one case; `None` where a signal came first, and the case counts as not run.
-    fn run(&mut self, case: &Case) -> Option<CaseRecord> {
-        if self.interrupt.signal().is_some() {
-            return None;
-        }
-        let start = Instant::now();
-        self.progress.started(&case.id);
-        if let Some(probe) = &case.probe {
-            return self.detect(case, probe, start);
-        }
-        let answer = match self.stage.cast(case) {
-            Err(unable) => Err(unable),
-            Ok(cast) => {
-                let references = Arc::clone(self.references.get(&case.model)?);
-                let job = Job { case: case.clone(), cast, references, file: self.file.clone() };
-                self.isolated(case, move || job.judge())?
-            }
-        };
-        self.stage.done(case);
-        Some(case::record(case, &self.file, answer, start.elapsed().as_secs_f64()))
-    }
-
-    /// Runs one detection case, as [`Floor::run`].
-    fn detect(&mut self, case: &Case, probe: &Probe, start: Instant) -> Option<CaseRecord> {
-        let answer = match self.stage.bench(case) {
-            Err(unable) => Err(unable),
-            Ok(bench) => {
-                let references = Arc::clone(self.references.get(&case.model)?);
-                let job = DetectionJob { case: case.clone(), bench, references, file: self.file.clone() };
-                let probe = probe.clone();
-                self.isolated(case, move || job.judge(&probe))?
-            }
-        };
-        self.stage.done(case);
-        Some(case::detection_record(case, &self.file, answer, start.elapsed().as_secs_f64()))
-    }
-
-    /// What `work` answers on a thread of its own, or why it did not; `None` where a signal came first.
-    fn isolated<T: Send + 'static>(
-        &mut self,
-        case: &Case,
-        work: impl FnOnce() -> Answer<T> + Send + 'static,
-    ) -> Option<Answer<T>> {
-        let limit = Duration::from_secs(case.timeout_s);
-        let progress = &mut self.progress;
-        let mut waiting = |so_far| progress.waiting(&case.id, so_far);
-        let unanswered = match isolate::run(work, limit, self.interrupt, &mut waiting) {
-            Ended::Returned(answer) => return Some(answer),
-            Ended::Interrupted => return None,
-            Ended::Panicked(place) => case::unanswered("crash", format!("this program panicked: {place}")),
-            Ended::TimedOut => case::unanswered("timeout", format!("no verdict within {} s", case.timeout_s)),
-        };
-        self.stage.abandon(case);
-        Some(unanswered)
-    }
+    Ok(Outcome { record, folder, made: floor.stage.workshop().made() })
 }

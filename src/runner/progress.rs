@@ -2,6 +2,7 @@
 
 use crate::record::{CaseRecord, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How to show progress.
@@ -21,7 +22,8 @@ pub struct Progress {
     bar: ProgressBar,
     finished: u64,
     planned: u64,
-    slow_said: Instant,
+    /// When each case that runs was last spoken of.
+    running: HashMap<String, Instant>,
 }
 
 /// A case is called slow again after this time.
@@ -39,26 +41,27 @@ impl Progress {
         if let Ok(template) = ProgressStyle::with_template("{pos}/{len} [{bar:30}] {elapsed} {msg}") {
             bar.set_style(template.progress_chars("=> "));
         }
-        Progress { style, bar, finished: 0, planned, slow_said: Instant::now() }
+        Progress { style, bar, finished: 0, planned, running: HashMap::new() }
     }
 
     /// The case `id` began.
     pub fn started(&mut self, id: &str) {
-        self.slow_said = Instant::now();
+        self.running.insert(id.to_owned(), Instant::now());
         self.bar.set_message(id.to_owned());
     }
 
-    /// The running case goes on: a sign of life once a minute.
+    /// A running case goes on: a sign of life once a minute.
     pub fn waiting(&mut self, id: &str, so_far: Duration) {
         self.bar.tick();
-        if self.slow_said.elapsed() >= SLOW {
-            self.slow_said = Instant::now();
+        if self.running.get(id).is_some_and(|said| said.elapsed() >= SLOW) {
+            self.running.insert(id.to_owned(), Instant::now());
             self.say(&format!("SLOW {:>4} s  {id}", so_far.as_secs()));
         }
     }
 
     /// A case ended.
     pub fn finished(&mut self, case: &CaseRecord) {
+        self.running.remove(&case.id);
         self.finished += 1;
         self.bar.inc(1);
         let word = match &case.verdict {

@@ -2,11 +2,19 @@
 
 use super::digest;
 use crate::contract::Contract;
-use crate::playbook::Playbook;
+use crate::engine;
+use crate::playbook::{Case, Playbook};
 use std::collections::BTreeMap;
 
 /// What is known before anything runs. Artifacts add their digests when they are made.
-pub fn provenance(playbook: &Playbook, program: &str, threads: usize) -> BTreeMap<String, String> {
+pub fn provenance(
+    playbook: &Playbook,
+    cases: &[Case],
+    program: &str,
+    threads: usize,
+) -> BTreeMap<String, String> {
+    let is_fast = |case: &Case| engine::is_fast(&case.backend);
+    let numerics = if cases.iter().any(is_fast) { "exact; fast where the backend says so" } else { "exact" };
     BTreeMap::from([
         ("apr-qa-runner".into(), env!("CARGO_PKG_VERSION").into()),
         ("apr-qa-runner sha256".into(), program.into()),
@@ -16,7 +24,7 @@ pub fn provenance(playbook: &Playbook, program: &str, threads: usize) -> BTreeMa
         ("cpu".into(), cpu_model()),
         ("cpu features".into(), cpu_features()),
         ("threads".into(), threads.to_string()),
-        ("numerics".into(), "exact".into()),
+        ("numerics".into(), numerics.into()),
         // Generation in gates is greedy: nothing is drawn.
         ("seed".into(), "none (greedy)".into()),
     ])

@@ -3,14 +3,16 @@
 use super::artifacts::{SOURCE, Workshop};
 use super::localise::Sides;
 use super::outside::Outside;
+use super::schedule::Demand;
 use crate::engine;
 use crate::gates;
-use crate::playbook::{AgainstRule, Artifact, Case, Format, Origin, Playbook};
+use crate::playbook::{AgainstRule, Artifact, Case, Format, Model, Origin, Playbook};
 use crate::record::Unable;
 use crate::subject::{Answer, Opened, OutsideRuntime, Place, Role, Subject};
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything that takes part in one case.
 pub struct Cast {
@@ -49,16 +51,31 @@ pub struct Stage<'a> {
     playbook: &'a Playbook,
     workshop: Workshop<'a>,
     threads: usize,
+    shelf: Mutex<Shelf>,
+    /// Bytes of each model's source.
+    sizes: HashMap<String, u64>,
+}
+
+#[derive(Default)]
+struct Shelf {
     open: HashMap<Part, Opened>,
+    /// How many cases still need it.
     uses: HashMap<Part, usize>,
 }
 
+/// A source of fewer bytes runs on one thread, and its cases side by side: what threads hand each other costs more than
+/// such a model computes between two of their meetings.
+const SMALL: u64 = 16 << 20;
+
 /// One artifact on one backend, whatever its role in a case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Part {
-    model: String,
-    artifact: String,
-    backend: String,
+pub struct Part {
+    /// Model name in the playbook.
+    pub model: String,
+    /// Artifact name in the playbook.
+    pub artifact: String,
+    /// The backend; empty for the files alone.
+    pub backend: String,
 }
 
 /// What a case compares with, by name.
@@ -72,20 +89,45 @@ enum Against {
 impl<'a> Stage<'a> {
     /// A stage for `cases`.
     pub fn new(playbook: &'a Playbook, workshop: Workshop<'a>, threads: usize, cases: &[Case]) -> Stage<'a> {
-        let mut uses = HashMap::new();
+        let mut shelf = Shelf::default();
         for case in cases {
             for part in parts(case) {
-                *uses.entry(part).or_insert(0) += 1;
+                *shelf.uses.entry(part).or_insert(0) += 1;
             }
         }
-        Stage { playbook, workshop, threads, open: HashMap::new(), uses }
+        let size = |model: &Model| bytes_of(&playbook.resolve(&model.source.value));
+        let sizes = playbook.models.iter().map(|(name, model)| (name.value.clone(), size(model))).collect();
+        Stage { playbook, workshop, threads, shelf: Mutex::new(shelf), sizes }
+    }
+
+    /// What `case` needs while it runs: every thread where it measures time, or uses them all itself (a large model that
+    /// computes, or that is still to be made); one thread otherwise.
+    pub fn demand(&self, case: &Case) -> Demand {
+        let gate = gates::find(&case.gate);
+        let measures_time =
+            gate.is_some_and(|gate| gate.is_timed()) || matches!(against(case), Against::Runtime(_));
+        let computes = case.probe.is_some() || gate.is_some_and(|gate| gate.info().needs_backend);
+        let parts = parts(case);
+        let to_make = || parts.iter().any(|part| !self.workshop.is_placed(&part.model, &part.artifact));
+        let many = measures_time || self.threads_of(&case.model) > 1 && (computes || to_make());
+        Demand { threads: if many { self.threads } else { 1 }, parts }
+    }
+
+    /// Threads of the engine that runs `model`.
+    fn threads_of(&self, model: &str) -> usize {
+        if self.sizes.get(model).is_some_and(|bytes| *bytes < SMALL) { 1 } else { self.threads }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Whoever panicked left whole entries.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The cast of `case`.
     ///
     /// # Errors
     /// Why a side cannot take part.
-    pub fn cast(&mut self, case: &Case) -> Answer<Cast> {
+    pub fn cast(&self, case: &Case) -> Answer<Cast> {
         let subject = self.subject(under_test(case), Role::UnderTest)?;
         let against = match against(case) {
             Against::Nothing => None,
@@ -98,7 +140,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The artifact under test and the one that it is compared with, else the model's source.
-    fn sides(&mut self, case: &Case) -> Result<Sides, String> {
+    fn sides(&self, case: &Case) -> Result<Sides, String> {
         let own = under_test(case);
         let other = match against(case) {
             Against::Part(part, _) if part != own => part,
@@ -114,20 +156,25 @@ impl<'a> Stage<'a> {
     }
 
     /// A part as it is open already, or opened for this once; nothing is read before it is used.
-    fn opened(&mut self, part: Part) -> Result<Opened, String> {
-        if let Some(open) = self.open.get(&part) {
+    fn opened(&self, part: Part) -> Result<Opened, String> {
+        if let Some(open) = self.shelf().open.get(&part) {
             return Ok(open.clone());
         }
-        let place = self.workshop.place(&part.model, &part.artifact).map_err(|unable| why(&unable))?;
+        self.open(&part, Role::Reference).map_err(|unable| why(&unable))
+    }
+
+    /// Nothing but the place is looked at.
+    fn open(&self, part: &Part, role: Role) -> Answer<Opened> {
+        let place = self.workshop.place(&part.model, &part.artifact)?;
         Ok(Opened::new(Place {
-            model: part.model,
-            artifact: part.artifact,
+            model: part.model.clone(),
+            artifact: part.artifact.clone(),
             shown: place.path.display().to_string(),
             path: place.path,
-            backend: part.backend,
-            threads: self.threads,
-            role: Role::Reference,
-            kept: Some(self.workshop.distributions()),
+            backend: part.backend.clone(),
+            threads: self.threads_of(&part.model),
+            role,
+            kept: self.workshop.distributions(),
         }))
     }
 
@@ -135,7 +182,7 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// Why the artifact or the source cannot take part.
-    pub fn bench(&mut self, case: &Case) -> Answer<Bench> {
+    pub fn bench(&self, case: &Case) -> Answer<Bench> {
         let reference = self.subject(source_of(case), Role::Reference)?;
         let source = self.workshop.place(&case.model, SOURCE)?.path;
         let artifact = self.workshop.place(&case.model, &case.artifact)?.path;
@@ -146,24 +193,26 @@ impl<'a> Stage<'a> {
             }
             Some(Origin::Converted { .. } | Origin::Source | Origin::File(_)) | None => None,
         });
-        Ok(Bench { artifact, source, conversion, reference, threads: self.threads })
+        Ok(Bench { artifact, source, conversion, reference, threads: self.threads_of(&case.model) })
     }
 
     /// Counts `case` as done and drops subjects that no later case needs.
-    pub fn done(&mut self, case: &Case) {
+    pub fn done(&self, case: &Case) {
         for part in parts(case) {
-            let left = self.uses.entry(part.clone()).or_insert(0);
+            let mut shelf = self.shelf();
+            let left = shelf.uses.entry(part.clone()).or_insert(0);
             *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.open.remove(&part);
-            }
+            let gone = if *left == 0 { shelf.open.remove(&part) } else { None };
+            // A model is unmapped, and its threads are joined, while nobody waits for the shelf.
+            drop(shelf);
+            drop(gone);
         }
     }
 
     /// Forgets the subjects of `case`: a case that was left behind may hold their locks for ever.
-    pub fn abandon(&mut self, case: &Case) {
+    pub fn abandon(&self, case: &Case) {
         for part in parts(case) {
-            self.open.remove(&part);
+            self.shelf().open.remove(&part);
         }
     }
 
@@ -172,23 +221,13 @@ impl<'a> Stage<'a> {
         &self.workshop
     }
 
-    fn subject(&mut self, part: Part, role: Role) -> Answer<Arc<dyn Subject>> {
-        if let Some(open) = self.open.get(&part) {
+    fn subject(&self, part: Part, role: Role) -> Answer<Arc<dyn Subject>> {
+        if let Some(open) = self.shelf().open.get(&part) {
             return Ok(open.in_role(role));
         }
-        let place = self.workshop.place(&part.model, &part.artifact)?;
-        let opened = Opened::new(Place {
-            model: part.model.clone(),
-            artifact: part.artifact.clone(),
-            shown: place.path.display().to_string(),
-            path: place.path,
-            backend: part.backend.clone(),
-            threads: self.threads,
-            role,
-            kept: Some(self.workshop.distributions()),
-        });
+        let opened = self.open(&part, role)?;
         let subject = opened.in_role(role);
-        self.open.insert(part, opened);
+        self.shelf().open.insert(part, opened);
         Ok(subject)
     }
 
@@ -198,6 +237,15 @@ impl<'a> Stage<'a> {
             message: format!("the playbook has no runtime `{name}`"),
         })?;
         Ok(Arc::new(Outside::new(name, runtime, case.timeout_s)))
+    }
+}
+
+/// Bytes of a file, or of the files of a folder; 0 for what cannot be looked at, which is told where it is read.
+fn bytes_of(path: &Path) -> u64 {
+    let of = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| of(&entry.path())).sum(),
+        Err(_) => of(path),
     }
 }
 

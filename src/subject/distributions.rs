@@ -152,7 +152,9 @@ impl Taking<'_> {
             return Ok(tests);
         }
         let here = self.rows(self.model, ids)?;
-        for backend in engine::backend_names().into_iter().filter(|b| *b != self.options.backend) {
+        let own = &*self.options.backend;
+        let alike = |b: &&str| *b != own && engine::is_fast(b) == engine::is_fast(own);
+        for backend in engine::backend_names().into_iter().filter(alike) {
             let options = EngineOptions { backend: backend.to_owned(), ..self.options.clone() };
             let there = self.rows(&LoadedModel::load(&model, &options)?, ids)?;
             let compared =
