@@ -1,6 +1,6 @@
 //! `perplexity MODEL --text-file F`: how well a model predicts a text, and how far it is from another model on it.
 
-use super::model::{self, ModelArgs};
+use super::model::{self, EngineArgs, ModelArgs};
 use crate::infer::{Feeding, Scoring};
 use crate::stats::{Estimate, QUANTILES, Summary};
 use crate::{Error, Kind, Result, infer};
@@ -25,6 +25,9 @@ pub struct Args {
     /// llama-perplexity --kl-divergence, over the whole vocabulary.
     #[arg(long, value_name = "REFERENCE")]
     against: Option<PathBuf>,
+    /// With --against: the backend that runs REFERENCE; default: that of MODEL.
+    #[arg(long, requires = "against", value_name = "NAME")]
+    against_backend: Option<String>,
     /// With --against: score at most so many chunks.
     #[arg(long, requires = "against", value_name = "N")]
     chunks: Option<usize>,
@@ -86,7 +89,9 @@ fn against(
     ids: &[u32],
     bos: Option<u32>,
 ) -> Result<u8> {
-    let base = model::open(reference, &args.model.engine)?;
+    let engine = &args.model.engine;
+    let backend = args.against_backend.as_ref().unwrap_or(&engine.backend).clone();
+    let base = model::open(reference, &EngineArgs { backend, threads: engine.threads })?;
     let ids = infer::chunks_of(ids, args.ctx, args.chunks.unwrap_or(usize::MAX), bos)?;
     let threads = model::options(&args.model.engine).threads;
     let scoring = Scoring { ids: &ids, ctx: args.ctx, feeding: Feeding::default(), threads, until: None };
@@ -109,6 +114,7 @@ fn against(
             "reference": reference.display().to_string(),
             "dataset": args.text_file.display().to_string(),
             "backend": opened.loaded.backend_name(),
+            "backend_reference": base.loaded.backend_name(),
             "ctx": args.ctx,
             "chunks": ids.len() / args.ctx,
             "tokens_scored": summary.n,

@@ -8,6 +8,7 @@ pub mod families;
 mod format;
 pub mod kernels;
 pub mod layout;
+pub mod numerics;
 
 pub use extension::{EncodingLaw, Extension, Scope};
 pub use format::{AprFormat, Invariant};

@@ -135,7 +135,8 @@ impl Gate for KlDivergence {
     }
 }
 
-fn plan(trial: &Trial, text: Arc<str>) -> Answer<DistributionPlan> {
+/// What is asked of the reference, from the settings `ctx`, `chunks`, `seed` and `budget`.
+pub(super) fn plan(trial: &Trial, text: Arc<str>) -> Answer<DistributionPlan> {
     let settings = trial.settings;
     // Three models may have to run: the reference, the twin and the candidate.
     let share = |seconds: f64| Duration::try_from_secs_f64(seconds / 3.0).unwrap_or_default();
@@ -188,6 +189,26 @@ fn floor_sentence(floor: &[SelfTest]) -> String {
     format!("the reference against itself: {}", all.join("; "))
 }
 
+/// The mean of `f` over all positions with the interval over chunks; no interval where there can be none.
+pub(super) fn mean_over_chunks(
+    found: &Divergences,
+    resampling: &Resampling,
+    f: impl Fn(usize) -> f64,
+) -> (f64, Option<Interval>) {
+    let per_chunk = found.per_chunk;
+    let clusters: Vec<Cluster> = (0..found.positions.len() / per_chunk.max(1))
+        .map(|chunk| Cluster::of((0..per_chunk).map(|i| f(chunk * per_chunk + i))))
+        .collect();
+    let (sum, n) = clusters.iter().fold((0.0, 0.0), |(s, n), c| (s + c.sum, n + c.n));
+    let interval = resampling.mean(&clusters).map(|b| Interval {
+        low: b.low,
+        high: b.high,
+        level: resampling.level,
+        method: resampling.method(clusters.len()),
+    });
+    (sum / n, interval)
+}
+
 /// Everything that is judged.
 struct Judged<'a> {
     trial: &'a Trial<'a>,
@@ -206,20 +227,9 @@ impl Judged<'_> {
         self.found.positions.len() / self.found.per_chunk.max(1)
     }
 
-    /// The mean of `f` over all positions with the interval over chunks; no interval where there can be none.
+    /// [`mean_over_chunks`] of the candidate.
     fn mean(&self, f: impl Fn(usize) -> f64) -> (f64, Option<Interval>) {
-        let clusters: Vec<Cluster> = (0..self.chunks())
-            .map(|chunk| Cluster::of((0..self.found.per_chunk).map(|i| f(chunk * self.found.per_chunk + i))))
-            .collect();
-        let (sum, n) = clusters.iter().fold((0.0, 0.0), |(s, n), c| (s + c.sum, n + c.n));
-        let Resampling { level, .. } = self.resampling;
-        let interval = self.resampling.mean(&clusters).map(|b| Interval {
-            low: b.low,
-            high: b.high,
-            level,
-            method: self.resampling.method(clusters.len()),
-        });
-        (sum / n, interval)
+        mean_over_chunks(self.found, &self.resampling, f)
     }
 
     /// Share of positions with the reference's most probable token.

@@ -23,6 +23,7 @@ mod kl_divergence;
 mod layer_tree;
 mod lint;
 mod live_values;
+mod numerics_parity;
 mod oracle_logits;
 mod perplexity;
 mod perplexity_drift;
@@ -100,6 +101,7 @@ pub const GATES: &[&dyn Gate] = &[
     &perplexity::Perplexity,
     &perplexity_drift::PerplexityDrift,
     &kl_divergence::KlDivergence,
+    &numerics_parity::NumericsParity,
     &throughput::Throughput,
 ];
 

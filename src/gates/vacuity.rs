@@ -316,9 +316,11 @@ impl Scene {
             Side::Reference => (None, hollow),
             Side::Both => (hollow, hollow),
         };
+        let mut other = Hollow::new("reference", there);
+        other.inner.info.backend = "another".into();
         Scene {
             subject: Hollow::new("candidate", here),
-            other: Hollow::new("reference", there),
+            other,
             references: Watched { shelf: shelf(), asked: RefCell::default() },
             prompts: vec![("a".into(), "a".into()), ("b".into(), "b".into())],
         }
