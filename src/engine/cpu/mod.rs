@@ -67,8 +67,9 @@ impl Numerics {
     }
 }
 
-/// Bytes of weights, times tokens, that a task should hold: some 10 µs of work, ten times the cost of a claim.
-const TASK_COST: usize = 64 << 10;
+/// Bytes of weights, times tokens, that a task should hold. A token reads weights at the speed of memory only in long
+/// streams: tasks of a sixteenth of this cost a fifth of that speed.
+const TASK_COST: usize = 1 << 20;
 
 /// Vectors of activations that a task of simple arithmetic should hold, some microseconds of work; fewer in all are
 /// left to the caller.
