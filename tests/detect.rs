@@ -89,6 +89,7 @@ suites:
         destinations: Destinations { folder: Some(folder.join("reports")), ..Destinations::default() },
         render: RenderOptions::default(),
         threads: Some(2),
+        adapter: None,
         keeping: runner::Keeping::default(),
         fail_fast: false,
         progress: Style::None,

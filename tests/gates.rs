@@ -52,6 +52,7 @@ fn opened(path: &Path, backend: &str) -> Opened {
         shown: path.display().to_string(),
         backend: backend.into(),
         threads: 2,
+        adapter: None,
         role: Role::UnderTest,
         kept: None,
     })
@@ -174,6 +175,7 @@ fn distributions_are_read_by_the_next_run_and_computed_again_where_they_are_brok
             shown: source.display().to_string(),
             backend: "cpu".into(),
             threads: 2,
+            adapter: None,
             role: Role::UnderTest,
             kept: Some(folder.path().to_path_buf()),
         };

@@ -21,6 +21,7 @@ fn opened(path: &Path) -> Opened {
         shown: path.display().to_string(),
         backend: "cpu".into(),
         threads: 1,
+        adapter: None,
         role: Role::UnderTest,
         kept: None,
     })

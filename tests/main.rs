@@ -6,6 +6,7 @@ mod cli;
 mod compare;
 mod corrupt;
 mod detect;
+mod devices;
 mod gates;
 mod heap;
 mod layout;

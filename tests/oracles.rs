@@ -28,7 +28,7 @@ fn root() -> PathBuf {
 fn load(path: &Path, backend: &str) -> LoadedModel {
     let checkpoint = formats::open(path).expect("the model opens");
     let model = models::open(&checkpoint).expect("the model has a known family");
-    let options = EngineOptions { backend: backend.to_owned(), threads: 2 };
+    let options = EngineOptions { backend: backend.to_owned(), threads: 2, adapter: None };
     LoadedModel::load(&model, &options).expect("the model is whole")
 }
 

@@ -82,7 +82,7 @@ pub fn execute(args: &Args) -> Result<u8> {
         (None, Some(file)) => model::read_text(file)?,
         (None, None) => SAMPLE.to_owned(),
     };
-    let threads = model::options(&args.engine).threads;
+    let engine = model::options(&args.engine);
     let open = |path: &Path, role: Role| {
         let shown = path.display().to_string();
         Opened::new(Place {
@@ -90,8 +90,9 @@ pub fn execute(args: &Args) -> Result<u8> {
             artifact: shown.clone(),
             path: path.to_owned(),
             shown,
-            backend: args.engine.backend.clone(),
-            threads,
+            backend: engine.backend.clone(),
+            threads: engine.threads,
+            adapter: engine.adapter.clone(),
             role,
             kept: None,
         })

@@ -71,6 +71,8 @@ pub fn execute(args: &Args) -> Result<u8> {
         },
         render: crate::report::RenderOptions::default(),
         threads: args.threads.map(usize::from),
+        // What is composed here runs on the processor.
+        adapter: None,
         keeping: runner::Keeping::default(),
         fail_fast: false,
         progress: progress(args.no_progress),

@@ -59,6 +59,7 @@ pub fn execute(args: &Args) -> Result<u8> {
         destinations: runner::Destinations { folder: Some(folder), ..destinations },
         render: args.reports.render(),
         threads: args.conduct.threads(),
+        adapter: args.conduct.adapter(),
         keeping: runner::Keeping::default(),
         fail_fast: false,
         progress: args.conduct.progress(),

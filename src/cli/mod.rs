@@ -10,6 +10,7 @@ mod check;
 mod compare;
 mod completions;
 mod convert;
+mod devices;
 mod diff;
 mod explain;
 mod generate;
@@ -123,6 +124,8 @@ enum Command {
     Rosetta(rosetta::Command),
     /// Measure how fast models are, beside the limits of the machine and, on request, beside another program.
     Bench(Box<bench::Args>),
+    /// List the adapters that GPU backends can compute on, with their limits and features, and which would be chosen.
+    Devices(devices::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }
@@ -155,6 +158,7 @@ impl Command {
             Command::Imatrix(args) => imatrix::execute(&args),
             Command::Rosetta(command) => rosetta::execute(&command),
             Command::Bench(args) => bench::execute(&args),
+            Command::Devices(args) => devices::execute(&args),
             Command::Completions(args) => completions::execute(&args),
         }
     }

@@ -18,7 +18,7 @@ pub struct ModelArgs {
 }
 
 /// How to run a model.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct EngineArgs {
     /// Backend to compute on.
     #[arg(long, default_value = "cpu", value_name = "NAME")]
@@ -26,6 +26,24 @@ pub struct EngineArgs {
     /// Worker threads; 0 takes what the machine offers. No result depends on it.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
+    #[command(flatten)]
+    pub adapter: AdapterArg,
+}
+
+/// Which adapter GPU backends compute on.
+#[derive(clap::Args, Clone)]
+pub struct AdapterArg {
+    /// Adapter of GPU backends: an index of `devices`, a kind (discrete, integrated, virtual, cpu), or a part of a
+    /// name; default: the best.
+    #[arg(long = "adapter", value_name = "ADAPTER", env = "APR_QA_ADAPTER")]
+    request: Option<String>,
+}
+
+impl AdapterArg {
+    /// What was asked for. A variable that is set to nothing asks for nothing.
+    pub fn request(&self) -> Option<&str> {
+        self.request.as_deref().map(str::trim).filter(|wanted| !wanted.is_empty())
+    }
 }
 
 /// An opened model, ready to run.
@@ -46,7 +64,8 @@ pub fn open(path: &Path, engine: &EngineArgs) -> Result<Opened> {
 /// Engine options of these arguments.
 pub fn options(engine: &EngineArgs) -> EngineOptions {
     let threads = if engine.threads == 0 { usable_cpus() } else { engine.threads };
-    EngineOptions { backend: engine.backend.clone(), threads }
+    let adapter = engine.adapter.request().map(str::to_owned);
+    EngineOptions { backend: engine.backend.clone(), threads, adapter }
 }
 
 /// Reads a text file that a flag names.

@@ -91,7 +91,7 @@ fn against(
 ) -> Result<u8> {
     let engine = &args.model.engine;
     let backend = args.against_backend.as_ref().unwrap_or(&engine.backend).clone();
-    let base = model::open(reference, &EngineArgs { backend, threads: engine.threads })?;
+    let base = model::open(reference, &EngineArgs { backend, ..engine.clone() })?;
     let ids = infer::chunks_of(ids, args.ctx, args.chunks.unwrap_or(usize::MAX), bos)?;
     let threads = model::options(&args.model.engine).threads;
     let scoring = Scoring { ids: &ids, ctx: args.ctx, feeding: Feeding::default(), threads, until: None };

@@ -1,5 +1,6 @@
 //! `run PLAYBOOK`: makes artifacts, judges cases, writes reports, says the verdict.
 
+use super::model::AdapterArg;
 use super::report_args::ReportArgs;
 use crate::playbook::Filter;
 use crate::record::RunRecord;
@@ -67,6 +68,8 @@ pub struct Conduct {
     /// Threads of all cases together; default: the playbook's, else the machine's. No result depends on it.
     #[arg(long, value_name = "N", env = "APR_QA_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// Report without judging: exit 0 whatever the cases say.
     #[arg(long)]
     exit_zero: bool,
@@ -82,6 +85,11 @@ impl Conduct {
     /// The threads asked for.
     pub fn threads(&self) -> Option<usize> {
         self.threads.map(usize::from)
+    }
+
+    /// The adapter asked for.
+    pub fn adapter(&self) -> Option<String> {
+        self.adapter.request().map(str::to_owned)
     }
 
     /// How progress is shown.
@@ -161,6 +169,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
         destinations: args.reports.destinations(),
         render: args.reports.render(),
         threads: args.conduct.threads(),
+        adapter: args.conduct.adapter(),
         keeping: args.cache.keeping(),
         fail_fast: args.fail_fast,
         progress: args.conduct.progress(),

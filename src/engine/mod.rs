@@ -7,11 +7,14 @@ mod context;
 pub mod cpu;
 mod cpus;
 pub mod decoder;
+mod device;
 pub mod reference;
 mod rope;
 mod sequences;
 mod tap;
 mod weights;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 #[cfg(test)]
 mod operations;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 pub use context::{Context, Feed, SequenceId, Want};
 pub use cpu::Numerics;
 pub use cpus::usable_cpus;
+pub use device::{Api, DeviceInfo, DeviceKind, DeviceLimits, choose_device};
 pub use rope::{Angles, Rope};
 pub use tap::{Observer, Op, Place, Tap};
 pub use weights::{LayerWeights, Linear, ModelWeights, Norm};
@@ -46,6 +50,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// The name in [`BACKENDS`].
     fn name(&self) -> &'static str;
+    /// The adapter that it computes on; none for a backend of the processor.
+    fn device(&self) -> Option<DeviceInfo> {
+        None
+    }
 
     /// Prepares a weight of shape `[out, in]`.
     ///
@@ -143,27 +151,58 @@ pub struct Part<'a, C> {
 
 /// A backend in the table.
 pub struct BackendEntry {
-    /// `reference`, `cpu`, `cpu-fast`.
+    /// `reference`, `cpu`, `cpu-fast`, `wgpu`, `wgpu-fast`.
     pub name: &'static str,
-    /// Loads a model onto so many threads.
-    load: fn(&Model, usize) -> Result<Arc<dyn Engine>>,
+    /// Whether it computes on an adapter rather than on the processor.
+    needs_adapter: bool,
+    /// Loads a model.
+    load: fn(&Model, Placement<'_>) -> Result<Arc<dyn Engine>>,
+}
+
+/// Where a model is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Placement<'a> {
+    /// Threads of the processor, at least 1.
+    pub threads: usize,
+    /// The adapter of a GPU backend: an index, a kind or a part of its name, as [`choose_device`] reads it; none for
+    /// the best.
+    pub adapter: Option<&'a str>,
 }
 
 /// Every backend, in the order a reader is told of them.
 pub const BACKENDS: &[BackendEntry] = &[
     BackendEntry {
         name: reference::NAME,
-        load: |model, _threads| Ok(Arc::new(decoder::Decoder::load(reference::Reference, model)?)),
+        needs_adapter: false,
+        load: |model, _| Ok(Arc::new(decoder::Decoder::load(reference::Reference, model)?)),
     },
     BackendEntry {
         name: Numerics::Exact.backend_name(),
-        load: |model, threads| load_cpu(model, threads, Numerics::Exact),
+        needs_adapter: false,
+        load: |model, at| load_cpu(model, at.threads, Numerics::Exact),
     },
     BackendEntry {
         name: Numerics::Fast.backend_name(),
-        load: |model, threads| load_cpu(model, threads, Numerics::Fast),
+        needs_adapter: false,
+        load: |model, at| load_cpu(model, at.threads, Numerics::Fast),
     },
+    #[cfg(not(feature = "wgpu"))]
+    left_out("wgpu"),
+    #[cfg(not(feature = "wgpu"))]
+    left_out("wgpu-fast"),
 ];
+
+/// A GPU backend of a program that was built without any: known by name, so that a playbook can call it optional.
+#[cfg(not(feature = "wgpu"))]
+const fn left_out(name: &'static str) -> BackendEntry {
+    BackendEntry { name, needs_adapter: true, load: |_, _| Err(built_without()) }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn built_without() -> Error {
+    Error::new(Kind::Environment, "adapter", "this program was built without GPU backends")
+        .hint("build it with the feature `wgpu`, which is on by default")
+}
 
 fn load_cpu(model: &Model, threads: usize, numerics: Numerics) -> Result<Arc<dyn Engine>> {
     Ok(Arc::new(decoder::Decoder::load(cpu::Cpu::new(threads, numerics)?, model)?))
@@ -180,26 +219,55 @@ pub fn is_fast(backend: &str) -> bool {
     backend == Numerics::Fast.backend_name()
 }
 
-/// Loads `model` onto the backend of that name. Weights stay where they are mapped.
+/// Whether the backend of that name computes on an adapter, so that what it gives depends on which.
+pub fn needs_adapter(backend: &str) -> bool {
+    BACKENDS.iter().any(|b| b.name == backend && b.needs_adapter)
+}
+
+/// The adapters of this machine, best first.
+///
+/// # Errors
+/// [`Kind::Environment`] where this program was built without GPU backends.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    #[cfg(feature = "wgpu")]
+    return Ok(self::wgpu::adapters().into_iter().map(|(_, info)| info).collect());
+    #[cfg(not(feature = "wgpu"))]
+    return Err(built_without());
+}
+
+/// The adapter that GPU backends compute on where `request` asks for one; see [`choose_device`].
+///
+/// # Errors
+/// Those of [`devices`] and of [`choose_device`].
+pub fn chosen_device(request: Option<&str>) -> Result<DeviceInfo> {
+    #[cfg(feature = "wgpu")]
+    return self::wgpu::choose(request).map(|(_, info)| info);
+    #[cfg(not(feature = "wgpu"))]
+    return devices().and_then(|none| choose_device(&none, request).map(|at| none[at].clone()));
+}
+
+/// Loads `model` onto the backend of that name. Weights of a backend of the processor stay where they are mapped.
 ///
 /// # Errors
 /// [`Kind::Usage`] for an unknown backend or no threads; [`Kind::Contract`] for a missing, misshapen or unused
-/// weight.
-pub fn load(model: &Model, backend: &str, threads: usize) -> Result<Arc<dyn Engine>> {
-    if threads == 0 {
+/// weight; of a GPU backend those of [`choose_device`].
+pub fn load(model: &Model, backend: &str, at: Placement<'_>) -> Result<Arc<dyn Engine>> {
+    if at.threads == 0 {
         return Err(Error::new(Kind::Usage, "threads", "0 threads cannot compute").hint("use 1 or more"));
     }
     let entry = BACKENDS.iter().find(|b| b.name == backend).ok_or_else(|| {
         Error::new(Kind::Usage, format!("backend `{backend}`"), "there is no such backend")
             .hint(format!("known: {}", backend_names().join(", ")))
     })?;
-    (entry.load)(model, threads)
+    (entry.load)(model, at)
 }
 
 /// A model loaded onto some backend, whatever its types.
 pub trait Engine: Send + Sync {
     /// The name of its backend.
     fn backend_name(&self) -> &'static str;
+    /// The adapter that it computes on; none for a backend of the processor.
+    fn device(&self) -> Option<DeviceInfo>;
     /// Sizes and switches.
     fn config(&self) -> &ModelConfig;
     /// An empty sequence, as its user holds it.

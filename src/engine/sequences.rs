@@ -1,7 +1,7 @@
 //! The sequences of a decoder, and how the tokens of several are laid out in passes. No result depends on that.
 
 use super::decoder::{Decoder, Span};
-use super::{Backend, Context, Engine, Feed, Observer, SequenceId, Want};
+use super::{Backend, Context, DeviceInfo, Engine, Feed, Observer, SequenceId, Want};
 use crate::models::ModelConfig;
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
@@ -73,6 +73,10 @@ impl<B: Backend> Sequences<B> {
 impl<B: Backend> Engine for Decoder<B> {
     fn backend_name(&self) -> &'static str {
         self.backend.name()
+    }
+
+    fn device(&self) -> Option<DeviceInfo> {
+        self.backend.device()
     }
 
     fn config(&self) -> &ModelConfig {

@@ -248,7 +248,7 @@ mod tests {
     use crate::tensor::DType;
 
     fn load(family: &str, seed: u64) -> LoadedModel {
-        let options = EngineOptions { backend: "reference".into(), threads: 1 };
+        let options = EngineOptions { backend: "reference".into(), threads: 1, adapter: None };
         LoadedModel::load(&model(&config(family), DType::F32, seed), &options).expect("a whole model")
     }
 

@@ -28,6 +28,8 @@ pub struct EngineOptions {
     pub backend: String,
     /// Worker threads, at least 1; no result depends on it.
     pub threads: usize,
+    /// The adapter of a GPU backend, as [`choose_device`](crate::engine::choose_device) reads it; none for the best.
+    pub adapter: Option<String>,
 }
 
 /// What to generate.
@@ -103,7 +105,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     fn load(family: &str) -> LoadedModel {
-        let options = EngineOptions { backend: "reference".into(), threads: 1 };
+        let options = EngineOptions { backend: "reference".into(), threads: 1, adapter: None };
         LoadedModel::load(&model(&config(family), DType::F32, 5), &options).expect("a whole model")
     }
 
@@ -155,7 +157,7 @@ mod tests {
     fn a_full_context_ends_generation_and_refuses_a_longer_prompt() {
         let mut small = config("llama");
         small.max_positions = 6;
-        let options = EngineOptions { backend: "reference".into(), threads: 1 };
+        let options = EngineOptions { backend: "reference".into(), threads: 1, adapter: None };
         let model = LoadedModel::load(&model(&small, DType::F32, 5), &options).expect("a whole model");
         let full = run(&model, &[1, 2, 3, 4], &greedy(50));
         // Six positions hold the prompt and two tokens; the third is chosen and never appended.
@@ -183,7 +185,7 @@ mod tests {
         let mut bytes = weight.tensor.bytes.to_vec();
         bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         weight.tensor.bytes = crate::tensor::Bytes::from_vec(bytes);
-        let options = EngineOptions { backend: "reference".into(), threads: 1 };
+        let options = EngineOptions { backend: "reference".into(), threads: 1, adapter: None };
         let broken = LoadedModel::load(&broken, &options).expect("shapes are whole");
         let error = generate(&broken, &[1], &greedy(2), &mut |_| ControlFlow::Continue(())).expect_err("NaN");
         assert_eq!((error.kind, error.at.as_deref()), (Kind::NonFinite, Some("step 0")));

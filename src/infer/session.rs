@@ -2,7 +2,7 @@
 
 use super::EngineOptions;
 use crate::Result;
-use crate::engine::{self, Context, Engine, Observer, Want};
+use crate::engine::{self, Context, DeviceInfo, Engine, Observer, Placement, Want};
 use crate::models::{Model, ModelConfig};
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ impl LoadedModel {
     /// Resolves the weights of `model` on the backend of the options; weights stay mapped in their encoding.
     ///
     /// # Errors
-    /// [`crate::Kind::Usage`] for an unknown backend or no threads, [`crate::Kind::Contract`] for a missing,
-    /// misshapen or unused weight.
+    /// Those of [`engine::load`].
     pub fn load(model: &Model, options: &EngineOptions) -> Result<LoadedModel> {
-        Ok(LoadedModel { engine: engine::load(model, &options.backend, options.threads)? })
+        let at = Placement { threads: options.threads, adapter: options.adapter.as_deref() };
+        Ok(LoadedModel { engine: engine::load(model, &options.backend, at)? })
     }
 
     /// Sizes and switches.
@@ -30,6 +30,11 @@ impl LoadedModel {
     /// The name of the backend.
     pub fn backend_name(&self) -> &'static str {
         self.engine.backend_name()
+    }
+
+    /// The adapter that it is computed on; none for a backend of the processor.
+    pub fn device(&self) -> Option<DeviceInfo> {
+        self.engine.device()
     }
 
     /// A new, empty sequence. Sessions of one model do not influence each other.

@@ -217,7 +217,7 @@ impl<'a> Planner<'a> {
             gate: suite.to_owned(),
             model: model.to_owned(),
             artifact: artifact.to_owned(),
-            backend: playbook.backends.first().map_or_else(String::new, |b| b.value.clone()),
+            backend: playbook.backends.first().map_or_else(String::new, |b| b.name.value.clone()),
             prompt: None,
             prompts,
             against: None,
@@ -225,6 +225,7 @@ impl<'a> Planner<'a> {
             limits: BTreeMap::new(),
             expect_fail: detection.known_misses.iter().find(miss).map(|m| m.reason.value.clone()),
             optional: optional_artifact || playbook.models.get(model).is_some_and(|m| m.optional),
+            optional_backends: playbook.optional_backends().map(str::to_owned).collect(),
             timeout_s: detection.timeout.unwrap_or(playbook.policy.case_timeout).0,
             at: self.draw.detection.at,
             probe: Some(Probe {

@@ -1,5 +1,6 @@
 //! Where each value of each gate comes from, how many cases it makes, and what they will cost. No model is read.
 
+use super::backend_use::names_of;
 use super::estimate::{self, Estimate};
 use super::schema::{GateUse, Origin, Playbook};
 use super::{Case, Catalog, DEFAULT_TOKENS, Param, ParamDefault};
@@ -102,9 +103,10 @@ fn explain_gate(
     row(text, "models", &unique(cases, |c| vec![&c.model]), &own(&gate.models, "all of the playbook"));
     row(text, "artifacts", &unique(cases, |c| vec![&c.artifact]), &own(&gate.artifacts, "all that apply"));
     if info.needs_backend {
-        let of_playbook = playbook.backends.first().map_or(0, |b| b.at.line);
+        let of_playbook = playbook.backends.first().map_or(0, |b| b.name.at.line);
         let silent = if of_playbook == 0 { "default".to_owned() } else { line(of_playbook) };
-        row(text, "backends", &unique(cases, |c| vec![&c.backend]), &own(&gate.backends, &silent));
+        let own_backends = gate.backends.as_deref().map(names_of);
+        row(text, "backends", &unique(cases, |c| vec![&c.backend]), &own(&own_backends, &silent));
         let prompts = unique(cases, |c| match &c.prompt {
             Some(prompt) => vec![&prompt.0],
             None => c.prompts.iter().map(|p| &p.0).collect(),

@@ -60,6 +60,7 @@ fn case_json(case: &Case) -> Json {
         "limits": limits,
         "expect_fail": case.expect_fail,
         "optional": case.optional,
+        "optional_backends": case.optional_backends,
         "timeout_s": case.timeout_s,
         "line": case.at.line,
     })

@@ -3,6 +3,7 @@
 //! `schema` is what stands in the file, `plan` expands it. Names of gates and backends are checked by a
 //! [`Catalog`] that the runner passes in, so that a misspelt gate is an error on its line before anything runs.
 
+mod backend_use;
 mod check;
 mod compose;
 mod detection;
@@ -28,6 +29,7 @@ mod source;
 mod suggest;
 mod tree;
 
+pub use backend_use::BackendUse;
 pub use compose::{Asked, Comparison, REFERENCE, fitting};
 pub use detection::{CLEAN, DETECTION, Probe};
 pub use diagnostics::{Diagnostic, Diagnostics};
@@ -159,8 +161,10 @@ pub struct Case {
     pub limits: BTreeMap<String, Located<ParamValue>>,
     /// `expect: fail`: the reason.
     pub expect_fail: Option<String>,
-    /// A missing model, adapter or outside program is a Skip.
+    /// A missing model, file or outside program is a Skip.
     pub optional: bool,
+    /// Those of its backends, its own and the one it is held against, whose missing adapter is a Skip.
+    pub optional_backends: Vec<String>,
     /// Seconds after which the case is an Error of kind `timeout`.
     pub timeout_s: u64,
     /// Where the gate stands in the playbook.

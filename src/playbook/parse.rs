@@ -88,7 +88,7 @@ suites:
         assert_eq!((&limit.value, limit.at), (&ParamValue::Number(3.0), At { line: 16, column: 32 }));
         assert_eq!(gate.timeout, Some(Seconds(120)));
         assert_eq!(playbook.resolve("../m"), std::path::Path::new("playbooks/../m"));
-        assert_eq!(playbook.backends[0].value, "cpu");
+        assert_eq!(playbook.backends[0].name.value, "cpu");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Every name is settled here, before anything runs: a misspelled gate is an error on its line and never a check
 //! that silently did not happen.
 
+use super::backend_use::names_of;
 use super::diagnostics::{Diagnostics, Gather};
 use super::located::{At, Located};
 use super::names::Names;
@@ -140,6 +141,7 @@ impl<'a> Planner<'a> {
                 || playbook.models.get(model).is_some_and(|m| m.optional)
                 || self.optional_artifact(artifact)
                 || selection.against.is_some_and(|a| self.optional_against(a)),
+            optional_backends: self.optional_backends(gate, backend, selection.against),
             timeout_s: gate.timeout.unwrap_or(playbook.policy.case_timeout).0,
             at,
             probe: None,
@@ -154,11 +156,11 @@ impl<'a> Planner<'a> {
         let prompt_names = names.prompts.select(gate.prompts.as_deref(), &mut self.gather);
         let backends = if info.needs_backend {
             let listed = gate.backends.as_ref().unwrap_or(&playbook.backends);
-            names.backends.select(Some(listed.as_slice()), &mut self.gather)
+            names.backends.select(Some(&names_of(listed)), &mut self.gather)
         } else {
             if let Some(first) = gate.backends.as_ref().and_then(|b| b.first()) {
                 let message = format!("the gate `{}` runs no model and has no backends", info.id);
-                self.gather.add(first.at, message, Some("leave `backends` out".into()));
+                self.gather.add(first.name.at, message, Some("leave `backends` out".into()));
             }
             Some(vec![""])
         };
@@ -226,8 +228,8 @@ impl<'a> Planner<'a> {
         let Some(against) = against else { return };
         let listed = match info.against {
             AgainstRule::None => return,
-            AgainstRule::ArtifactOrSource | AgainstRule::Artifact => &gate.artifacts,
-            AgainstRule::BackendOrRuntime => &gate.backends,
+            AgainstRule::ArtifactOrSource | AgainstRule::Artifact => gate.artifacts.clone(),
+            AgainstRule::BackendOrRuntime => gate.backends.as_deref().map(names_of),
         };
         for name in listed.iter().flatten() {
             let same = match info.against {
@@ -272,6 +274,16 @@ impl<'a> Planner<'a> {
 
     fn optional_artifact(&self, name: &str) -> bool {
         lineage(self.playbook, name).iter().any(|a| a.optional)
+    }
+
+    /// Which of the two backends of a case may lack their adapter.
+    fn optional_backends(&self, gate: &GateUse, backend: &str, against: Option<&str>) -> Vec<String> {
+        let backends = self.catalog.backend_names();
+        let of_case = [Some(backend), against].into_iter().flatten();
+        let of_gate = gate.backends.iter().flatten().filter(|b| b.optional).map(|b| b.name.value.as_str());
+        let marked: Vec<&str> = of_gate.chain(self.playbook.optional_backends()).collect();
+        let optional = |name: &&str| backends.contains(name) && (gate.optional || marked.contains(name));
+        of_case.filter(optional).map(str::to_owned).collect()
     }
 
     fn optional_against(&self, name: &str) -> bool {

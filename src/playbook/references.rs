@@ -1,5 +1,6 @@
 //! What the parts of a playbook say of each other, apart from its gates: artifacts, models, policy.
 
+use super::backend_use::names_of;
 use super::diagnostics::Gather;
 use super::located::Located;
 use super::names::Names;
@@ -12,7 +13,7 @@ pub(super) fn check(playbook: &Playbook, catalog: &dyn Catalog, gather: &mut Gat
     let names = Names::of(playbook, catalog);
     artifacts(playbook, &names, gather);
     // A gate that names its own backends is complained about there.
-    names.backends.select(Some(&playbook.backends), gather);
+    names.backends.select(Some(&names_of(&playbook.backends)), gather);
     names.suites.select(Some(&playbook.policy.required_suites), gather);
     for (runtime, _) in playbook.runtimes.iter() {
         if catalog.backend_names().contains(&runtime.value.as_str()) {

@@ -2,6 +2,7 @@
 //!
 //! Unknown keys are errors everywhere, except `x-*` at the top level (a place for YAML anchors).
 
+use super::backend_use::BackendUse;
 use super::located::{Entries, Located};
 use super::source::Source;
 use crate::quant::Quantize;
@@ -31,10 +32,10 @@ pub struct Playbook {
     /// What is put under test for each model, by name. The name `source` always means the model's source.
     #[serde(default)]
     pub artifacts: Entries<Artifact>,
-    /// Backends that a gate runs on where it does not name its own.
+    /// Backends that a gate runs on where it does not name its own. One that is optional here is so in every gate.
     #[serde(default = "default_backends")]
     #[schemars(length(min = 1), extend("default" = ["cpu"]))]
-    pub backends: Vec<Located<String>>,
+    pub backends: Vec<BackendUse>,
     /// Outside runtimes that a gate can compare with, by name.
     #[serde(default)]
     pub runtimes: Entries<Runtime>,
@@ -222,7 +223,7 @@ pub struct GateUse {
     /// Backends, for a gate that runs the model; default: the playbook's.
     #[serde(default)]
     #[schemars(length(min = 1))]
-    pub backends: Option<Vec<Located<String>>>,
+    pub backends: Option<Vec<BackendUse>>,
     /// Prompts; default: all.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -399,6 +400,11 @@ impl Playbook {
         self.folder().join(path)
     }
 
+    /// The backends that every gate may miss.
+    pub(super) fn optional_backends(&self) -> impl Iterator<Item = &str> {
+        self.backends.iter().filter(|backend| backend.optional).map(|backend| backend.name.value.as_str())
+    }
+
     /// The folder that holds the playbook, empty for the current one.
     pub fn folder(&self) -> &Path {
         Path::new(self.source.file()).parent().unwrap_or(Path::new(""))
@@ -434,6 +440,6 @@ impl Default for Policy {
     }
 }
 
-fn default_backends() -> Vec<Located<String>> {
-    vec![Located { value: "cpu".into(), at: super::At::default() }]
+fn default_backends() -> Vec<BackendUse> {
+    vec![BackendUse::required("cpu")]
 }

@@ -64,6 +64,7 @@ mod tests {
             model: "model".into(),
             artifact: "artifact".into(),
             backend: String::new(),
+            adapter: None,
             prompt: None,
             file: "p.yaml".into(),
             line: 1,

@@ -10,6 +10,7 @@ pub use exit::exit_code;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The verdict of one case. Only `Pass` counts as a pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,6 +179,30 @@ pub struct Departure {
     pub kl: f64,
 }
 
+/// The GPU, or the software in its place, that a case was computed on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// As its driver names it.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `other`, or `cpu` for software.
+    pub kind: String,
+    /// The driver with its version.
+    pub driver: String,
+    /// `Vulkan`, `Metal` or `DX12`.
+    pub api: String,
+    /// What it offers beyond the least that computing takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+}
+
+impl fmt::Display for Adapter {
+    /// Without the features: `llvmpipe (cpu, Vulkan, llvmpipe Mesa 22.3.6)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Adapter { name, kind, driver, api, features: _ } = self;
+        write!(f, "{name} ({kind}, {api}, {driver})")
+    }
+}
+
 /// What a gate hands back when it could measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
@@ -247,6 +272,9 @@ pub struct CaseRecord {
     /// Backend that ran, empty for a gate that needs none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub backend: String,
+    /// The adapter that it, or what it was held against, was computed on; none where the processor did it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
     /// Prompt name, where the case has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,

@@ -87,6 +87,7 @@ fn case(
         model: model.into(),
         artifact: artifact.into(),
         backend: backend.into(),
+        adapter: None,
         prompt: prompt.map(str::to_owned),
         file: "playbooks/ci.yaml".into(),
         line,

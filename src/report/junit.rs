@@ -180,6 +180,10 @@ impl Writer<'_> {
         if let Some(id) = &case.contract_id {
             all.push(self.property("contract", id));
         }
+        if let Some(adapter) = &case.adapter {
+            all.push(self.property("adapter", &adapter.to_string()));
+            all.push(self.property("adapter.features", &adapter.features.join(" ")));
+        }
         for m in &case.measurements {
             let name = one_line(&m.metric);
             all.push(self.property(&format!("metric.{name}"), &number(m.value)));
@@ -231,6 +235,9 @@ fn summary(case: &CaseRecord) -> Vec<String> {
         lines.push(one_line(message(case)));
     }
     lines.extend(case.measurements.iter().map(measured).filter(|line| Some(line) != deciding.as_ref()));
+    if let Some(adapter) = &case.adapter {
+        lines.push(format!("adapter: {}", one_line(&adapter.to_string())));
+    }
     if let Some(reason) = &case.expected_failure {
         lines.push(format!("expected to fail: {}", one_line(reason)));
     }

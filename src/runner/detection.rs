@@ -15,7 +15,7 @@ use crate::subject::{Answer, Opened, Place, Role, Subject};
 use crate::{Error, Kind, convert};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A detection case with everything that its thread needs.
 pub struct DetectionJob {
@@ -27,6 +27,8 @@ pub struct DetectionJob {
     pub references: Arc<dyn References + Send + Sync>,
     /// The playbook's path.
     pub file: String,
+    /// What is put before the gates, once it is made.
+    pub broken: Arc<OnceLock<Arc<dyn Subject>>>,
 }
 
 impl DetectionJob {
@@ -46,11 +48,14 @@ impl DetectionJob {
             path,
             backend: case.backend.clone(),
             threads: self.bench.threads,
+            adapter: self.bench.adapter.clone(),
             role: Role::UnderTest,
             // No later run sees this file again.
             kept: None,
         })
         .in_role(Role::UnderTest);
+        // A job judges once.
+        let _ = self.broken.set(Arc::clone(&subject));
         let mut said = Vec::new();
         for id in &probe.gates {
             let heard = self.ask(id, &*subject, scratch.path())?;

@@ -11,10 +11,10 @@ use super::schedule::{Schedule, grouped};
 use super::stage::Stage;
 use crate::playbook::{Case, Probe};
 use crate::record::{CaseRecord, Event, Verdict};
-use crate::subject::Answer;
+use crate::subject::{Answer, Subject};
 use crate::{Error, Result};
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -118,31 +118,40 @@ impl Floor<'_> {
         if let Some(probe) = &case.probe {
             return self.detect(case, probe, start, desk);
         }
+        let mut subjects = Vec::new();
         let answer = match self.stage.cast(case) {
             Err(unable) => Err(unable),
             Ok(cast) => {
+                subjects = cast.subjects();
                 let references = Arc::clone(self.references.get(&case.model)?);
                 let job = Job { case: case.clone(), cast, references, file: self.file.clone() };
                 self.isolated(case, desk, move || job.judge())?
             }
         };
+        let adapter = subjects.iter().find_map(|subject| subject.adapter());
+        drop(subjects);
         self.stage.done(case);
-        Some(case::record(case, &self.file, answer, start.elapsed().as_secs_f64()))
+        let record = case::record(case, &self.file, answer, start.elapsed().as_secs_f64());
+        Some(CaseRecord { adapter, ..record })
     }
 
     /// Runs one detection case, as [`Floor::judge`].
     fn detect(&self, case: &Case, probe: &Probe, start: Instant, desk: &Mutex<Desk>) -> Option<CaseRecord> {
+        let broken = Arc::new(OnceLock::new());
         let answer = match self.stage.bench(case) {
             Err(unable) => Err(unable),
             Ok(bench) => {
                 let references = Arc::clone(self.references.get(&case.model)?);
-                let job = DetectionJob { case: case.clone(), bench, references, file: self.file.clone() };
+                let (file, broken) = (self.file.clone(), Arc::clone(&broken));
+                let job = DetectionJob { case: case.clone(), bench, references, file, broken };
                 let probe = probe.clone();
                 self.isolated(case, desk, move || job.judge(&probe))?
             }
         };
+        let adapter = broken.get().and_then(|subject: &Arc<dyn Subject>| subject.adapter());
         self.stage.done(case);
-        Some(case::detection_record(case, &self.file, answer, start.elapsed().as_secs_f64()))
+        let record = case::detection_record(case, &self.file, answer, start.elapsed().as_secs_f64());
+        Some(CaseRecord { adapter, ..record })
     }
 
     /// What `work` answers on a thread of its own, or why it did not; `None` where a signal came first.

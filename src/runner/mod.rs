@@ -9,6 +9,7 @@ mod cache;
 mod case;
 mod catalog;
 mod detection;
+mod devices;
 mod digest;
 mod evidence_log;
 mod floor;
@@ -39,6 +40,7 @@ use crate::playbook::Filter;
 use crate::record::{Event, RunRecord, exit_code};
 use crate::report::RenderOptions;
 use artifacts::Workshop;
+use devices::Devices;
 use evidence_log::EvidenceLog;
 use floor::Floor;
 use progress::Progress;
@@ -61,6 +63,8 @@ pub struct Options {
     pub render: RenderOptions,
     /// Threads of all cases together; the playbook's, else the machine's, where this is none.
     pub threads: Option<usize>,
+    /// The adapter that GPU backends compute on, as [`engine::choose_device`] reads it; the best where this is none.
+    pub adapter: Option<String>,
     /// Where conversions are kept between runs.
     pub keeping: Keeping,
     /// Stop at the first case that does not pass, whatever the playbook says.
@@ -85,10 +89,11 @@ pub struct Outcome {
 ///
 /// # Errors
 /// [`crate::Kind::Usage`] for an invalid playbook (nothing was run); [`crate::Kind::Environment`] where reports cannot be
-/// written. What a case finds is in the record, never an error.
+/// written, or a GPU backend has no adapter and is not optional (nothing was run). What a case finds is in the record, never an error.
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
     let start = Instant::now();
     let Planned { playbook, cases } = resolve(&options.playbook, &options.filter)?;
+    let devices = Devices::find(&cases, options.adapter.as_deref())?;
     let folder = options.destinations.folder(&playbook);
     fs::create_dir_all(&folder).map_err(|error| evidence_log::not_writable(&folder, &error))?;
     let mut log = EvidenceLog::begin(&folder)?;
@@ -106,7 +111,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
         interrupted: None,
         not_run: 0,
         exit_code: 0,
-        provenance: provenance::provenance(&playbook, &cases, &program, threads),
+        provenance: provenance::provenance(&playbook, &cases, &program, (threads, devices.adapter())),
         cases: Vec::new(),
     };
     log.append(&Event::RunStarted { record: record.clone(), planned: cases.len() as u64 })?;
@@ -126,7 +131,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
         .collect();
     let floor = Floor {
         cases: &cases,
-        stage: Stage::new(&playbook, workshop, threads, &cases),
+        stage: Stage::new(&playbook, workshop, (threads, options.adapter.clone(), devices), &cases),
         references,
         file,
         interrupt,

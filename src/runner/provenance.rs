@@ -4,6 +4,7 @@ use super::digest;
 use crate::contract::Contract;
 use crate::engine;
 use crate::playbook::{Case, Playbook};
+use crate::record::Adapter;
 use std::collections::BTreeMap;
 
 /// What is known before anything runs. Artifacts add their digests when they are made.
@@ -11,11 +12,11 @@ pub fn provenance(
     playbook: &Playbook,
     cases: &[Case],
     program: &str,
-    threads: usize,
+    (threads, adapter): (usize, Option<Adapter>),
 ) -> BTreeMap<String, String> {
     let is_fast = |case: &Case| engine::is_fast(&case.backend);
     let numerics = if cases.iter().any(is_fast) { "exact; fast where the backend says so" } else { "exact" };
-    BTreeMap::from([
+    let mut all = BTreeMap::from([
         ("apr-qa-runner".into(), env!("CARGO_PKG_VERSION").into()),
         ("apr-qa-runner sha256".into(), program.into()),
         ("playbook sha256".into(), digest::of_text(playbook.source.text())),
@@ -27,7 +28,12 @@ pub fn provenance(
         ("numerics".into(), numerics.into()),
         // Generation in gates is greedy: nothing is drawn.
         ("seed".into(), "none (greedy)".into()),
-    ])
+    ]);
+    if let Some(adapter) = adapter {
+        all.insert("adapter".into(), adapter.to_string());
+        all.insert("adapter features".into(), adapter.features.join(" "));
+    }
+    all
 }
 
 /// The SHA-256 of the running program; a text that says why where it cannot be read.

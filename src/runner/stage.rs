@@ -1,6 +1,7 @@
 //! Who takes part in which case: subjects are opened once, shared, and dropped after their last case.
 
 use super::artifacts::{SOURCE, Workshop};
+use super::devices::Devices;
 use super::localise::Sides;
 use super::outside::Outside;
 use super::schedule::Demand;
@@ -24,6 +25,17 @@ pub struct Cast {
     pub sides: Option<Result<Sides, String>>,
 }
 
+impl Cast {
+    /// Everyone of ours who takes part.
+    pub fn subjects(&self) -> Vec<Arc<dyn Subject>> {
+        let against = match &self.against {
+            Some(Opponent::Subject(subject)) => Some(subject),
+            Some(Opponent::Runtime(_)) | None => None,
+        };
+        [Some(&self.subject), against].into_iter().flatten().map(Arc::clone).collect()
+    }
+}
+
 /// The other side of a comparison.
 pub enum Opponent {
     /// Another artifact or backend.
@@ -44,6 +56,8 @@ pub struct Bench {
     pub reference: Arc<dyn Subject>,
     /// Threads of the engine.
     pub threads: usize,
+    /// The adapter that a GPU backend is asked to use.
+    pub adapter: Option<String>,
 }
 
 /// Opens subjects for cases and knows how long each is needed.
@@ -51,6 +65,9 @@ pub struct Stage<'a> {
     playbook: &'a Playbook,
     workshop: Workshop<'a>,
     threads: usize,
+    /// The adapter that GPU backends are asked to use, and whether it is there.
+    adapter: Option<String>,
+    devices: Devices,
     shelf: Mutex<Shelf>,
     /// Bytes of each model's source.
     sizes: HashMap<String, u64>,
@@ -88,7 +105,12 @@ enum Against {
 
 impl<'a> Stage<'a> {
     /// A stage for `cases`.
-    pub fn new(playbook: &'a Playbook, workshop: Workshop<'a>, threads: usize, cases: &[Case]) -> Stage<'a> {
+    pub fn new(
+        playbook: &'a Playbook,
+        workshop: Workshop<'a>,
+        (threads, adapter, devices): (usize, Option<String>, Devices),
+        cases: &[Case],
+    ) -> Stage<'a> {
         let mut shelf = Shelf::default();
         for case in cases {
             for part in parts(case) {
@@ -97,7 +119,7 @@ impl<'a> Stage<'a> {
         }
         let size = |model: &Model| bytes_of(&playbook.resolve(&model.source.value));
         let sizes = playbook.models.iter().map(|(name, model)| (name.value.clone(), size(model))).collect();
-        Stage { playbook, workshop, threads, shelf: Mutex::new(shelf), sizes }
+        Stage { playbook, workshop, threads, adapter, devices, shelf: Mutex::new(shelf), sizes }
     }
 
     /// What `case` needs while it runs: every thread where it measures time, or uses them all itself (a large model that
@@ -128,6 +150,7 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Why a side cannot take part.
     pub fn cast(&self, case: &Case) -> Answer<Cast> {
+        self.devices.check(case)?;
         let subject = self.subject(under_test(case), Role::UnderTest)?;
         let against = match against(case) {
             Against::Nothing => None,
@@ -173,6 +196,7 @@ impl<'a> Stage<'a> {
             path: place.path,
             backend: part.backend.clone(),
             threads: self.threads_of(&part.model),
+            adapter: self.adapter.clone(),
             role,
             kept: self.workshop.distributions(),
         }))
@@ -183,6 +207,7 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Why the artifact or the source cannot take part.
     pub fn bench(&self, case: &Case) -> Answer<Bench> {
+        self.devices.check(case)?;
         let reference = self.subject(source_of(case), Role::Reference)?;
         let source = self.workshop.place(&case.model, SOURCE)?.path;
         let artifact = self.workshop.place(&case.model, &case.artifact)?.path;
@@ -193,7 +218,8 @@ impl<'a> Stage<'a> {
             }
             Some(Origin::Converted { .. } | Origin::Source | Origin::File(_)) | None => None,
         });
-        Ok(Bench { artifact, source, conversion, reference, threads: self.threads_of(&case.model) })
+        let threads = self.threads_of(&case.model);
+        Ok(Bench { artifact, source, conversion, reference, threads, adapter: self.adapter.clone() })
     }
 
     /// Counts `case` as done and drops subjects that no later case needs.
@@ -284,6 +310,12 @@ fn against(case: &Case) -> Against {
 /// The reference of a detection case.
 fn source_of(case: &Case) -> Part {
     Part { artifact: SOURCE.to_owned(), ..under_test(case) }
+}
+
+/// The backends that take part in `case`; none where only files are read.
+pub fn backends(case: &Case) -> Vec<String> {
+    let named = parts(case).into_iter().map(|part| part.backend);
+    named.filter(|name| !name.is_empty()).collect()
 }
 
 fn parts(case: &Case) -> Vec<Part> {

@@ -10,7 +10,7 @@ use super::{
 use crate::infer::EngineOptions;
 use crate::models::{Ffn, ModelConfig, NormKind, Position};
 use crate::oracle::StoredReference;
-use crate::record::Unable;
+use crate::record::{Adapter, Unable};
 use crate::tensor::DType;
 use crate::{Kind, Result};
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +40,8 @@ pub struct Place {
     pub backend: String,
     /// Threads of the engine; no result depends on it.
     pub threads: usize,
+    /// The adapter of a GPU backend, as [`choose_device`](crate::engine::choose_device) reads it; none for the best.
+    pub adapter: Option<String>,
     /// Under test, or the reference.
     pub role: Role,
     /// Where its distributions are kept between runs; `None` keeps them for this run alone.
@@ -72,10 +74,10 @@ type Twin = (BTreeMap<String, DType>, Opened);
 impl Opened {
     /// The artifact at `place`, whatever its role there. Nothing is read yet.
     pub fn new(place: Place) -> Opened {
-        let Place { model, artifact, path, shown, backend, threads, role: _, kept } = place;
+        let Place { model, artifact, path, shown, backend, threads, adapter, role: _, kept } = place;
         let files = Arc::new(Artifact::new(path));
         let running = (!backend.is_empty()).then(|| {
-            let options = EngineOptions { backend: backend.clone(), threads };
+            let options = EngineOptions { backend: backend.clone(), threads, adapter };
             Arc::new(Running::new(Arc::clone(&files), options, kept))
         });
         let info = SubjectInfo { model, artifact, path: shown, backend };
@@ -174,6 +176,10 @@ impl Loaded {
 impl Subject for Loaded {
     fn info(&self) -> &SubjectInfo {
         &self.opened.info
+    }
+
+    fn adapter(&self) -> Option<Adapter> {
+        self.opened.running.as_ref()?.adapter()
     }
 
     fn under_contract(&self) -> Answer<bool> {

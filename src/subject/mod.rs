@@ -18,7 +18,7 @@ pub use loaded::{Opened, Place, Role, hyperparameters, open};
 pub use localise::{Localisation, localise};
 
 use crate::oracle::StoredReference;
-use crate::record::Unable;
+use crate::record::{Adapter, Unable};
 use crate::tensor::{DType, Shape};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,6 +31,12 @@ pub type Answer<T> = Result<T, Unable>;
 pub trait Subject: Send + Sync {
     /// What it is, for messages.
     fn info(&self) -> &SubjectInfo;
+
+    /// The adapter that it has been computed on: none for a backend of the processor, and none before the first answer
+    /// that took computing.
+    fn adapter(&self) -> Option<Adapter> {
+        None
+    }
 
     /// Whether the contract's `tensor_naming` and `dtype_bytes` bind this file.
     fn under_contract(&self) -> Answer<bool>;

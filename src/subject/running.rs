@@ -6,6 +6,7 @@ use super::{DistributionPlan, Divergences, Figure, Generated, KeptReference, Log
 use crate::Result;
 use crate::infer::{EngineOptions, GenerateOptions, LoadedModel, Sampling, generate, perplexity};
 use crate::oracle::StoredReference;
+use crate::record::Adapter;
 use crate::tokenizer::Tokenizer;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -164,6 +165,12 @@ impl Running {
         let model = self.model()?;
         let Running { artifact, options, folder, .. } = self;
         ask(&Taking { artifact, model: &model, options, folder: folder.as_ref() })
+    }
+
+    /// The adapter that the model runs on, where it is loaded and on one.
+    pub fn adapter(&self) -> Option<Adapter> {
+        let loaded = self.model.get()?.as_ref().ok()?;
+        loaded.device().map(|device| device.adapter())
     }
 
     /// The model, loaded at the first call.

@@ -87,6 +87,7 @@ fn open(path: &Path, role: Role) -> Arc<dyn Subject> {
         // No inference: values are compared as they stand in the files.
         backend: String::new(),
         threads: 1,
+        adapter: None,
         role,
         kept: None,
     })

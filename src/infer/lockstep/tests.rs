@@ -8,7 +8,7 @@ use crate::quant;
 use crate::tensor::{Bytes, DType, Tensor};
 
 fn load(model: &Model) -> LoadedModel {
-    let options = EngineOptions { backend: "cpu".into(), threads: 1 };
+    let options = EngineOptions { backend: "cpu".into(), threads: 1, adapter: None };
     LoadedModel::load(model, &options).expect("a whole model")
 }
 

@@ -137,7 +137,7 @@ mod tests {
 
     fn loaded() -> LoadedModel {
         let model = random_model::model(&random_model::config("llama"), DType::F32, 1);
-        let options = EngineOptions { backend: "reference".into(), threads: 1 };
+        let options = EngineOptions { backend: "reference".into(), threads: 1, adapter: None };
         LoadedModel::load(&model, &options).expect("whole")
     }
 

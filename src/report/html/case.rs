@@ -5,7 +5,7 @@ use super::super::verdict::{message, word};
 use super::element::{Element, el};
 use super::room::Room;
 use super::{charts, left_out, numbers, tokens};
-use crate::record::{CaseRecord, Finding, Verdict};
+use crate::record::{Adapter, CaseRecord, Finding, Verdict};
 
 /// The case as an article under a heading of the level `heading`, with at most `charts` charts. `n` is its place
 /// in the plan.
@@ -70,6 +70,8 @@ fn place(case: &CaseRecord, room: Room) -> Element {
     };
     let asked = format!("{}:{}", case.file, case.line);
     let took = seconds(case.seconds);
+    let adapter = case.adapter.as_ref().map(Adapter::to_string);
+    let features = case.adapter.as_ref().map(|adapter| adapter.features.join(" "));
     let facts = [
         ("kind", kind),
         ("gate", Some(case.gate.as_str())),
@@ -77,6 +79,8 @@ fn place(case: &CaseRecord, room: Room) -> Element {
         ("model", Some(case.model.as_str())),
         ("artifact", Some(case.artifact.as_str())),
         ("backend", Some(case.backend.as_str()).filter(|b| !b.is_empty())),
+        ("adapter", adapter.as_deref()),
+        ("adapter features", features.as_deref().filter(|f| !f.is_empty())),
         ("prompt", case.prompt.as_deref()),
         ("asked for in", Some(asked.as_str())),
         ("took", Some(took.as_str())),

@@ -121,6 +121,7 @@ fn suites(record: &RunRecord, room: Room) -> String {
         let counts = Counts::of(cases.iter().copied());
         let title = cell(suite, room.text);
         text.push_str(&format!("\n## Suite {title}\n\n{}.\n", counts.in_words()));
+        text.push_str(&adapters(&cases, room));
         rows_left -= table(&mut text, &cases, rows_left, room);
     }
     if order.len() > room.suites {
@@ -131,6 +132,27 @@ fn suites(record: &RunRecord, room: Room) -> String {
     }
     text
 }
+
+/// What the cases that did not compute on the processor alone computed on.
+fn adapters(cases: &[&CaseRecord], room: Room) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    for adapter in cases.iter().filter_map(|case| case.adapter.as_ref()) {
+        let shown = name(&adapter.to_string(), room.text);
+        if !seen.contains(&shown) {
+            seen.push(shown);
+        }
+    }
+    let more = seen.len().saturating_sub(MOST_ADAPTERS);
+    seen.truncate(MOST_ADAPTERS);
+    match (seen.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => format!("\nGPU backends on {}.\n", seen.join(", ")),
+        (false, more) => format!("\nGPU backends on {} and {more} more.\n", seen.join(", ")),
+    }
+}
+
+/// A run uses one adapter; a record that was put together may have more.
+const MOST_ADAPTERS: usize = 4;
 
 /// Adds the table of one suite and returns how many rows it took.
 fn table(text: &mut String, cases: &[&CaseRecord], rows_left: usize, room: Room) -> usize {
@@ -208,6 +230,9 @@ fn details(record: &RunRecord, room: Room) -> String {
         text.push_str(&departures(case, room));
         if !case.detail.trim().is_empty() {
             text.push_str(&format!("\n{}", block(&case.detail, room.detail)));
+        }
+        if let Some(adapter) = &case.adapter {
+            text.push_str(&format!("\nAdapter: {}\n", name(&adapter.to_string(), room.text)));
         }
         text.push_str(&format!(
             "\nGate: {}, line {}. Reproduce:\n\n",
