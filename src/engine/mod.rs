@@ -12,6 +12,8 @@ mod rope;
 mod sequences;
 mod tap;
 mod weights;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 #[cfg(test)]
 mod operations;
