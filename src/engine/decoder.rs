@@ -117,7 +117,7 @@ impl<B: Backend> Decoder<B> {
 
         b.embed(&w.token_embd, &ids, &mut s.x)?;
         if config.embed_scale != 1.0 {
-            b.scale(config.embed_scale, &mut s.x);
+            b.scale(config.embed_scale, &mut s.x)?;
         }
         taps.show(b, None, Op::Embedding, &mut s.x)?;
         if let Some(table) = &w.position_embd {
@@ -127,7 +127,7 @@ impl<B: Backend> Decoder<B> {
         for (l, layer) in w.layers.iter().enumerate() {
             let window = config.window.filter(|_| config.is_local(l)).map(|w| w.size);
             let angles = local_angles.as_ref().filter(|_| window.is_some()).or(angles.as_ref());
-            b.norm(&layer.attn_norm, &s.x, &mut s.normed);
+            b.norm(&layer.attn_norm, &s.x, &mut s.normed)?;
             taps.show(b, l, Op::AttnNorm, &mut s.normed)?;
             let projections = [&layer.q_proj, &layer.k_proj, &layer.v_proj];
             b.linear(projections, &s.normed, [&mut s.q, &mut s.k, &mut s.v])?;
@@ -135,19 +135,19 @@ impl<B: Backend> Decoder<B> {
             taps.show(b, l, Op::KProj, &mut s.k)?;
             taps.show(b, l, Op::VProj, &mut s.v)?;
             if let Some((q_norm, k_norm)) = &layer.qk_norm {
-                b.norm_heads(q_norm, heads.head_dim, &mut s.q);
-                b.norm_heads(k_norm, heads.head_dim, &mut s.k);
+                b.norm_heads(q_norm, heads.head_dim, &mut s.q)?;
+                b.norm_heads(k_norm, heads.head_dim, &mut s.k)?;
                 taps.show(b, l, Op::QNorm, &mut s.q)?;
                 taps.show(b, l, Op::KNorm, &mut s.k)?;
             }
             let mut parts = parts(spans, l);
-            b.rope_store(heads, angles, (&mut s.q, &mut s.k, &s.v), &mut parts);
+            b.rope_store(heads, angles, (&mut s.q, &mut s.k, &s.v), &mut parts)?;
             taps.show(b, l, Op::QRotated, &mut s.q)?;
             if taps.show(b, l, Op::KRotated, &mut s.k)? {
                 // The cache holds the other keys: stored once more, rotated already.
-                b.rope_store(heads, None, (&mut s.q, &mut s.k, &s.v), &mut parts);
+                b.rope_store(heads, None, (&mut s.q, &mut s.k, &s.v), &mut parts)?;
             }
-            b.attend(heads, window, &s.q, &parts, &mut s.attended);
+            b.attend(heads, window, &s.q, &parts, &mut s.attended)?;
             taps.show(b, l, Op::Attention, &mut s.attended)?;
             match &layer.post_attn_norm {
                 None if !taps.wanted(Op::OProj) => {
@@ -157,17 +157,17 @@ impl<B: Backend> Decoder<B> {
                     b.linear([&layer.o_proj], &s.attended, [&mut s.projected])?;
                     taps.show(b, l, Op::OProj, &mut s.projected)?;
                     if let Some(norm) = post {
-                        b.norm(norm, &s.projected, &mut s.normed);
+                        b.norm(norm, &s.projected, &mut s.normed)?;
                         taps.show(b, l, Op::PostAttnNorm, &mut s.normed)?;
-                        b.add(&s.normed, &mut s.x);
+                        b.add(&s.normed, &mut s.x)?;
                     } else {
-                        b.add(&s.projected, &mut s.x);
+                        b.add(&s.projected, &mut s.x)?;
                     }
                 }
             }
             taps.show(b, l, Op::AttnResidual, &mut s.x)?;
 
-            b.norm(&layer.ffn_norm, &s.x, &mut s.normed);
+            b.norm(&layer.ffn_norm, &s.x, &mut s.normed)?;
             taps.show(b, l, Op::FfnNorm, &mut s.normed)?;
             if taps.wanted(Op::GateProj) || taps.wanted(Op::UpProj) {
                 let mut apart = b.buffer(config.intermediate_size);
@@ -202,11 +202,11 @@ impl<B: Backend> Decoder<B> {
                     b.linear([&layer.down_proj], &s.wide, [&mut s.projected])?;
                     taps.show(b, l, Op::DownProj, &mut s.projected)?;
                     if let Some(norm) = post {
-                        b.norm(norm, &s.projected, &mut s.normed);
+                        b.norm(norm, &s.projected, &mut s.normed)?;
                         taps.show(b, l, Op::PostFfnNorm, &mut s.normed)?;
-                        b.add(&s.normed, &mut s.x);
+                        b.add(&s.normed, &mut s.x)?;
                     } else {
-                        b.add(&s.projected, &mut s.x);
+                        b.add(&s.projected, &mut s.x)?;
                     }
                 }
             }
@@ -217,7 +217,7 @@ impl<B: Backend> Decoder<B> {
         }
 
         if taps.wanted(Op::OutputNorm) {
-            b.norm(&w.output_norm, &s.x, &mut s.normed);
+            b.norm(&w.output_norm, &s.x, &mut s.normed)?;
             taps.show(b, None, Op::OutputNorm, &mut s.normed)?;
         }
         let rows = wanted_rows(spans);

@@ -37,7 +37,8 @@ pub use tap::{Observer, Op, Place, Tap};
 pub use weights::{LayerWeights, Linear, ModelWeights, Norm};
 
 /// One way to compute. A buffer holds activations `[n_tokens, width]`, row-major; an operation sets the number
-/// of tokens of its outputs.
+/// of tokens of its outputs. On a device an operation may fail for want of memory or because the device is lost; what it
+/// computes may be known only when values are read back.
 pub trait Backend: Send + Sync + Sized + 'static {
     /// Activations `[n_tokens, width]`, f32.
     type Buffer: Send;
@@ -68,28 +69,28 @@ pub trait Backend: Send + Sync + Sized + 'static {
         self.matrix(weight)
     }
     /// Prepares a vector, given in canonical order.
-    fn vector(&self, values: Vec<f32>) -> Self::Vector;
+    fn vector(&self, values: Vec<f32>) -> Result<Self::Vector>;
     /// An empty buffer of `width` columns.
     fn buffer(&self, width: usize) -> Self::Buffer;
     /// A buffer holding `values`, `[n, width]`.
-    fn upload(&self, width: usize, values: &[f32]) -> Self::Buffer;
+    fn upload(&self, width: usize, values: &[f32]) -> Result<Self::Buffer>;
     /// The values of a buffer, `[n, width]`.
-    fn download(&self, buffer: &Self::Buffer) -> Vec<f32>;
+    fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
     /// An empty cache of one layer.
     fn cache(&self, heads: &Heads) -> Self::Cache;
 
     /// `x[t] = table[ids[t]]`; every id is below the table's rows.
     fn embed(&self, table: &Self::Matrix, ids: &[u32], x: &mut Self::Buffer) -> Result<()>;
     /// `x *= factor`: scaled embeddings.
-    fn scale(&self, factor: f32, x: &mut Self::Buffer);
+    fn scale(&self, factor: f32, x: &mut Self::Buffer) -> Result<()>;
     /// `residual += x`.
-    fn add(&self, x: &Self::Buffer, residual: &mut Self::Buffer);
+    fn add(&self, x: &Self::Buffer, residual: &mut Self::Buffer) -> Result<()>;
     /// `x[t, h] = norm(x[t, h])` for every head, in place: `x` is `[n, heads, head_dim]`.
-    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Self::Buffer);
+    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Self::Buffer) -> Result<()>;
     /// `x[t] += table[positions[t]]`: learned positions.
     fn add_positions(&self, table: &Self::Matrix, positions: &[usize], x: &mut Self::Buffer) -> Result<()>;
     /// `out[t] = norm(x[t])`.
-    fn norm(&self, norm: &Norm<Self>, x: &Self::Buffer, out: &mut Self::Buffer);
+    fn norm(&self, norm: &Norm<Self>, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
     /// `outs[i] = x weights[i]ᵀ + biases[i]`: several weights of one input at once.
     fn linear<const N: usize>(
         &self,
@@ -107,7 +108,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         angles: Option<&Angles>,
         qkv: (&mut Self::Buffer, &mut Self::Buffer, &Self::Buffer),
         parts: &mut [Part<'_, Self::Cache>],
-    );
+    ) -> Result<()>;
     /// Causal attention of the queries of every part over the last `window` positions of its cache, or over all:
     /// `out` is `[n, n_heads, head_dim]`. The parts hold all rows, in order.
     fn attend(
@@ -117,7 +118,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         q: &Self::Buffer,
         parts: &[Part<'_, Self::Cache>],
         out: &mut Self::Buffer,
-    );
+    ) -> Result<()>;
     /// `out = activation(x gateᵀ) * (x upᵀ)`.
     fn gated(
         &self,
@@ -169,6 +170,10 @@ pub struct Placement<'a> {
     pub adapter: Option<&'a str>,
 }
 
+/// The GPU backends, of which a program that was built without them knows the names.
+const WGPU: &str = "wgpu";
+const WGPU_FAST: &str = "wgpu-fast";
+
 /// Every backend, in the order a reader is told of them.
 pub const BACKENDS: &[BackendEntry] = &[
     BackendEntry {
@@ -186,10 +191,22 @@ pub const BACKENDS: &[BackendEntry] = &[
         needs_adapter: false,
         load: |model, at| load_cpu(model, at.threads, Numerics::Fast),
     },
+    #[cfg(feature = "wgpu")]
+    BackendEntry {
+        name: WGPU,
+        needs_adapter: true,
+        load: |model, at| load_wgpu(model, at.adapter, Numerics::Exact),
+    },
+    #[cfg(feature = "wgpu")]
+    BackendEntry {
+        name: WGPU_FAST,
+        needs_adapter: true,
+        load: |model, at| load_wgpu(model, at.adapter, Numerics::Fast),
+    },
     #[cfg(not(feature = "wgpu"))]
-    left_out("wgpu"),
+    left_out(WGPU),
     #[cfg(not(feature = "wgpu"))]
-    left_out("wgpu-fast"),
+    left_out(WGPU_FAST),
 ];
 
 /// A GPU backend of a program that was built without any: known by name, so that a playbook can call it optional.
@@ -208,6 +225,11 @@ fn load_cpu(model: &Model, threads: usize, numerics: Numerics) -> Result<Arc<dyn
     Ok(Arc::new(decoder::Decoder::load(cpu::Cpu::new(threads, numerics)?, model)?))
 }
 
+#[cfg(feature = "wgpu")]
+fn load_wgpu(model: &Model, adapter: Option<&str>, numerics: Numerics) -> Result<Arc<dyn Engine>> {
+    Ok(Arc::new(decoder::Decoder::load(self::wgpu::Wgpu::new(numerics, adapter)?, model)?))
+}
+
 /// The names of [`BACKENDS`].
 pub fn backend_names() -> Vec<&'static str> {
     BACKENDS.iter().map(|b| b.name).collect()
@@ -216,7 +238,7 @@ pub fn backend_names() -> Vec<&'static str> {
 /// Whether the backend of that name rounds activations for speed, so that it is judged by what this costs and is no
 /// measure of another's noise.
 pub fn is_fast(backend: &str) -> bool {
-    backend == Numerics::Fast.backend_name()
+    backend == Numerics::Fast.backend_name() || backend == WGPU_FAST
 }
 
 /// Whether the backend of that name computes on an adapter, so that what it gives depends on which.

@@ -53,20 +53,20 @@ impl Backend for Reference {
         Ok(weight.clone())
     }
 
-    fn vector(&self, values: Vec<f32>) -> Vec<f32> {
-        values
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(values)
     }
 
     fn buffer(&self, width: usize) -> Rows {
         Rows { width, data: Vec::new() }
     }
 
-    fn upload(&self, width: usize, values: &[f32]) -> Rows {
-        Rows { width, data: values.to_vec() }
+    fn upload(&self, width: usize, values: &[f32]) -> Result<Rows> {
+        Ok(Rows { width, data: values.to_vec() })
     }
 
-    fn download(&self, buffer: &Rows) -> Vec<f32> {
-        buffer.data.clone()
+    fn download(&self, buffer: &Rows) -> Result<Vec<f32>> {
+        Ok(buffer.data.clone())
     }
 
     fn cache(&self, _heads: &Heads) -> Cache {
@@ -81,19 +81,22 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn scale(&self, factor: f32, x: &mut Rows) {
+    fn scale(&self, factor: f32, x: &mut Rows) -> Result<()> {
         x.data.iter_mut().for_each(|x| *x *= factor);
+        Ok(())
     }
 
-    fn add(&self, x: &Rows, residual: &mut Rows) {
+    fn add(&self, x: &Rows, residual: &mut Rows) -> Result<()> {
         residual.data.iter_mut().zip(&x.data).for_each(|(r, x)| *r += x);
+        Ok(())
     }
 
-    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) {
+    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) -> Result<()> {
         let heads = Rows { width: head_dim, data: std::mem::take(&mut x.data) };
         let mut out = self.buffer(head_dim);
-        self.norm(norm, &heads, &mut out);
+        self.norm(norm, &heads, &mut out)?;
         x.data = out.data;
+        Ok(())
     }
 
     fn add_positions(&self, table: &Weight, positions: &[usize], x: &mut Rows) -> Result<()> {
@@ -105,7 +108,7 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) {
+    fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
         out.data.clear();
         for row in x.iter() {
             match norm.rule.kind {
@@ -117,6 +120,7 @@ impl Backend for Reference {
                 }
             }
         }
+        Ok(())
     }
 
     fn linear<const N: usize>(
@@ -143,7 +147,7 @@ impl Backend for Reference {
         angles: Option<&Angles>,
         (q, k, v): (&mut Rows, &mut Rows, &Rows),
         parts: &mut [Part<'_, Cache>],
-    ) {
+    ) -> Result<()> {
         if let Some(angles) = angles {
             for rows in [q, &mut *k] {
                 for (t, token) in rows.data.chunks_exact_mut(rows.width).enumerate() {
@@ -158,6 +162,7 @@ impl Backend for Reference {
                 kept.extend_from_slice(&new.data[rows.start * new.width..rows.end * new.width]);
             }
         }
+        Ok(())
     }
 
     fn attend(
@@ -167,7 +172,7 @@ impl Backend for Reference {
         q: &Rows,
         parts: &[Part<'_, Cache>],
         out: &mut Rows,
-    ) {
+    ) -> Result<()> {
         let (dim, kv_width) = (heads.head_dim, heads.n_kv_heads * heads.head_dim);
         out.data.clear();
         for Part { rows, start, cache } in parts {
@@ -187,6 +192,7 @@ impl Backend for Reference {
                 }
             }
         }
+        Ok(())
     }
 
     fn gated(
@@ -217,7 +223,7 @@ impl Backend for Reference {
     fn head(&self, norm: &Norm<Self>, head: &Weight, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
         let chosen = rows.iter().flat_map(|t| &x.data[t * x.width..(t + 1) * x.width]).copied().collect();
         let mut normed = self.buffer(x.width);
-        self.norm(norm, &Rows { width: x.width, data: chosen }, &mut normed);
+        self.norm(norm, &Rows { width: x.width, data: chosen }, &mut normed)?;
         matmul(head, None, &normed)
     }
 }

@@ -52,6 +52,16 @@ impl Rope {
 }
 
 impl Angles {
+    /// Pairs of a head.
+    pub fn half(&self) -> usize {
+        self.half
+    }
+
+    /// Cosines and sines, each `[n, half]`.
+    pub fn table(&self) -> (&[f32], &[f32]) {
+        (&self.cos, &self.sin)
+    }
+
     /// Rotates one head's leading `2 * half` elements at the `t`-th of the positions:
     /// `(a, b) -> (a cos - b sin, b cos + a sin)` for the pairs `(i, i + half)`, each product rounded.
     #[inline(always)]

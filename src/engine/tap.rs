@@ -203,10 +203,10 @@ impl Taps<'_> {
         if !self.wanted(op) {
             return Ok(false);
         }
-        let mut values = b.download(x);
+        let mut values = b.download(x)?;
         let replaced = self.show_values(layer, op, self.n, &mut values)?;
         if replaced {
-            *x = b.upload(values.len() / self.n, &values);
+            *x = b.upload(values.len() / self.n, &values)?;
         }
         Ok(replaced)
     }

@@ -169,7 +169,7 @@ impl<'a, B: Backend> Resolver<'a, B> {
         let weight = self.find(name, &Shape::from([len]))?;
         let stored = quant::to_f32(&weight.tensor)?;
         let canonical = (0..len).map(|r| stored[weight.rows.stored_row(r)]).collect();
-        Ok(self.backend.vector(canonical))
+        self.backend.vector(canonical).map_err(|e| e.at(format!("tensor `{name}`")))
     }
 
     fn find(&mut self, name: &str, expected: &Shape) -> Result<&'a Weight> {

@@ -62,7 +62,9 @@ pub(super) const fn entries<const N: usize>(hex: &str) -> [u16; N] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{iq1_grid, iq2_grids, iq3_grids};
+    use super::super::iq1_grid::IQ1;
+    use super::super::iq2_grids::{IQ2_S, IQ2_XS, IQ2_XXS};
+    use super::super::iq3_grids::{IQ3_S, IQ3_XXS};
     use super::*;
 
     fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
@@ -76,12 +78,12 @@ mod tests {
             assert!(book.is_sorted_by(|a, b| a < b), "entries ascend");
             fnv1a(book.iter().flat_map(|e| (0..len).map(move |j| element(*e, j))))
         };
-        assert_eq!(hash(&iq2_grids::IQ2_XXS, 8, iq2), 0xbb4e_e025_b5ac_6e8e);
-        assert_eq!(hash(&iq2_grids::IQ2_XS, 8, iq2), 0xc9b1_ee61_e799_09bd);
-        assert_eq!(hash(&iq2_grids::IQ2_S, 8, iq2), 0x123e_dd38_a3b6_2b90);
-        assert_eq!(hash(&iq3_grids::IQ3_XXS, 4, iq3_xxs), 0xdfa5_dc83_d6a1_55d5);
-        assert_eq!(hash(&iq3_grids::IQ3_S, 4, iq3_s), 0xfa37_020c_25b4_4829);
-        assert_eq!(hash(&iq1_grid::IQ1, 8, |e, j| iq1(e, j) as u8), 0x6703_ed86_3501_ae2e);
+        assert_eq!(hash(&IQ2_XXS, 8, iq2), 0xbb4e_e025_b5ac_6e8e);
+        assert_eq!(hash(&IQ2_XS, 8, iq2), 0xc9b1_ee61_e799_09bd);
+        assert_eq!(hash(&IQ2_S, 8, iq2), 0x123e_dd38_a3b6_2b90);
+        assert_eq!(hash(&IQ3_XXS, 4, iq3_xxs), 0xdfa5_dc83_d6a1_55d5);
+        assert_eq!(hash(&IQ3_S, 4, iq3_s), 0xfa37_020c_25b4_4829);
+        assert_eq!(hash(&IQ1, 8, |e, j| iq1(e, j) as u8), 0x6703_ed86_3501_ae2e);
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod affine_search;
 mod apr_q4;
 mod apr_q8;
 mod bf16;
+#[cfg(feature = "wgpu")]
+mod code_book;
 mod extremes;
 mod f16;
 mod f32;
@@ -56,6 +58,8 @@ mod tq1_0;
 mod tq2_0;
 mod weighted_blocks;
 
+#[cfg(feature = "wgpu")]
+pub(crate) use code_book::code_book;
 pub use quantize::Quantize;
 
 use crate::tensor::{DType, Shape, Tensor};

@@ -34,9 +34,10 @@ fn half_power(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x0020_0000 << e } else { u32::from(e - 1) << 23 })
 }
 
+/// Twice the values of the 4-bit codes. Minus zero is read as zero.
+pub(super) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
 /// Twice the value of a code.
 fn doubled(code: u8) -> f32 {
-    // Minus zero is read as zero.
-    const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
     f32::from(LEVELS[usize::from(code)])
 }

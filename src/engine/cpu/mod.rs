@@ -189,11 +189,6 @@ impl Cpu {
 /// Work on consecutive rows: the first one's number, the rows in vectors, vectors of a row.
 type OfTokens<'a> = dyn Fn(usize, &mut [[f32; WIDTH]], usize) -> Result<()> + Sync + 'a;
 
-/// The result of arithmetic that has no errors.
-fn infallible(result: Result<()>) {
-    result.expect("the work gives no error");
-}
-
 impl Vector {
     fn values(&self) -> &[f32] {
         &self.data.as_flattened()[..self.len]
@@ -227,25 +222,25 @@ impl Backend for Cpu {
         Matrix::rows(weight)
     }
 
-    fn vector(&self, values: Vec<f32>) -> Vector {
+    fn vector(&self, values: Vec<f32>) -> Result<Vector> {
         let mut data = vec![[0.0; WIDTH]; values.len().div_ceil(WIDTH)];
         data.as_flattened_mut()[..values.len()].copy_from_slice(&values);
-        Vector { len: values.len(), data }
+        Ok(Vector { len: values.len(), data })
     }
 
     fn buffer(&self, width: usize) -> Rows {
         Rows::new(width)
     }
 
-    fn upload(&self, width: usize, values: &[f32]) -> Rows {
+    fn upload(&self, width: usize, values: &[f32]) -> Result<Rows> {
         let mut rows = Rows::new(width);
         rows.set_n(values.len() / width);
         values.chunks_exact(width).enumerate().for_each(|(t, row)| rows.values_mut(t).copy_from_slice(row));
-        rows
+        Ok(rows)
     }
 
-    fn download(&self, buffer: &Rows) -> Vec<f32> {
-        (0..buffer.n()).flat_map(|t| buffer.values(t).iter().copied()).collect()
+    fn download(&self, buffer: &Rows) -> Result<Vec<f32>> {
+        Ok((0..buffer.n()).flat_map(|t| buffer.values(t).iter().copied()).collect())
     }
 
     fn cache(&self, heads: &Heads) -> Cache {
@@ -265,26 +260,26 @@ impl Backend for Cpu {
         })
     }
 
-    fn scale(&self, factor: f32, x: &mut Rows) {
-        infallible(self.over_tokens(x, &|_, rows, _| {
+    fn scale(&self, factor: f32, x: &mut Rows) -> Result<()> {
+        self.over_tokens(x, &|_, rows, _| {
             rows.as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
             Ok(())
-        }));
+        })
     }
 
-    fn add(&self, x: &Rows, residual: &mut Rows) {
-        infallible(self.over_tokens(residual, &|first, rows, vectors| {
+    fn add(&self, x: &Rows, residual: &mut Rows) -> Result<()> {
+        self.over_tokens(residual, &|first, rows, vectors| {
             for (t, row) in rows.chunks_exact_mut(vectors).enumerate() {
                 let x = x.row(first + t).as_flattened();
                 row.as_flattened_mut().iter_mut().zip(x).for_each(|(r, x)| *r += x);
             }
             Ok(())
-        }));
+        })
     }
 
-    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) {
+    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) -> Result<()> {
         let (wide, width) = (head_dim.div_ceil(WIDTH), x.width());
-        infallible(self.over_tokens(x, &|_, rows, vectors| {
+        self.over_tokens(x, &|_, rows, vectors| {
             let (mut head, mut normed) = (vec![[0.0; WIDTH]; wide], vec![[0.0; WIDTH]; wide]);
             for row in rows.chunks_exact_mut(vectors) {
                 for values in row.as_flattened_mut()[..width].chunks_exact_mut(head_dim) {
@@ -294,7 +289,7 @@ impl Backend for Cpu {
                 }
             }
             Ok(())
-        }));
+        })
     }
 
     fn add_positions(&self, table: &Matrix, positions: &[usize], x: &mut Rows) -> Result<()> {
@@ -309,14 +304,14 @@ impl Backend for Cpu {
         })
     }
 
-    fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) {
+    fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
         out.set_n(x.n());
-        infallible(self.over_tokens(out, &|first, rows, vectors| {
+        self.over_tokens(out, &|first, rows, vectors| {
             for (t, row) in rows.chunks_exact_mut(vectors).enumerate() {
                 self.norm_row(norm, x.width(), x.row(first + t), row);
             }
             Ok(())
-        }));
+        })
     }
 
     fn linear<const N: usize>(
@@ -353,8 +348,9 @@ impl Backend for Cpu {
         angles: Option<&Angles>,
         qkv: (&mut Rows, &mut Rows, &Rows),
         parts: &mut [Part<'_, Cache>],
-    ) {
+    ) -> Result<()> {
         cache::rope_store((self.isa, &self.pool), heads, angles, qkv, parts);
+        Ok(())
     }
 
     fn attend(
@@ -364,8 +360,9 @@ impl Backend for Cpu {
         q: &Rows,
         parts: &[Part<'_, Cache>],
         out: &mut Rows,
-    ) {
+    ) -> Result<()> {
         attention::attend((self.isa, &self.pool), (heads, window), q, parts, out);
+        Ok(())
     }
 
     fn gated(
@@ -424,7 +421,7 @@ impl Backend for Cpu {
         chosen.set_n(rows.len());
         rows.iter().enumerate().for_each(|(i, t)| chosen.row_mut(i).copy_from_slice(x.row(*t)));
         let mut normed = Rows::new(x.width());
-        self.norm(norm, &chosen, &mut normed);
+        self.norm(norm, &chosen, &mut normed)?;
 
         let vocab = head.n_rows();
         let mut logits = vec![0.0; rows.len() * vocab];

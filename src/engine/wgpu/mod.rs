@@ -1,5 +1,490 @@
-//! The backends `wgpu` and `wgpu-fast`: kernels in WGSL on whatever adapter Vulkan, Metal or DX12 shows.
+//! The GPU backends: every operation is a kernel of `kernels/`, recorded in order and submitted together.
+//!
+//! `wgpu` computes in exact numerics: weights decoded in registers, everything else f32. `wgpu-fast` keeps keys and
+//! values in f16. What is added to what, in which order, depends on nothing but the sizes of the model, so a prompt gives
+//! the bits of its tokens one by one, and a second run those of the first.
 
 mod adapter;
+mod cache;
+#[cfg(test)]
+mod decoding;
+mod device;
+mod matrix;
+mod memory;
+mod pipelines;
+mod planes;
+mod recorder;
+mod sources;
+#[cfg(test)]
+mod test_device;
+mod upload;
 
 pub(super) use adapter::{adapters, choose};
+
+use super::{Activation, Angles, Backend, DeviceInfo, Heads, Linear, Norm, Numerics, Part, WGPU, WGPU_FAST, visible};
+use crate::Result;
+use crate::models::{NormKind, Weight};
+use cache::padded;
+pub use cache::Cache;
+use device::Device;
+pub use matrix::Matrix;
+use memory::{Memory, STORAGE};
+pub use memory::Rows;
+use pipelines::Kernel;
+use recorder::{Bound, Recorder, Session};
+use std::sync::Arc;
+
+/// A backend on one adapter.
+pub struct Wgpu {
+    numerics: Numerics,
+    device: Arc<Device>,
+    recorder: Recorder,
+}
+
+impl Wgpu {
+    /// Opens the adapter that `request` names, or the best one.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Environment`] where there is none or it cannot be opened; [`crate::Kind::Usage`] for a request that
+    /// names none or several.
+    pub fn new(numerics: Numerics, request: Option<&str>) -> Result<Wgpu> {
+        Ok(Wgpu::on(Device::open(request)?, numerics))
+    }
+
+    fn on(device: Arc<Device>, numerics: Numerics) -> Wgpu {
+        Wgpu { numerics, recorder: Recorder::new(Arc::clone(&device)), device }
+    }
+
+}
+
+/// Tokens up to which a product is taken by `matvec`, so many at once.
+const FEW: usize = 4;
+
+/// Tokens that a product takes with `matvec` at most; above, `matmul` reads weights less often. The bits are the same.
+const MATVEC: usize = 8;
+
+/// Rows of a weight to a workgroup of `matvec`, and rows and tokens to one of `matmul`.
+const ROWS: usize = 4;
+const TILE: usize = 32;
+
+/// Workgroups in one dimension of a dispatch, at most; a power of two, as groups run over a plane.
+const ACROSS: usize = 32768;
+
+/// "No index": as in the kernels.
+const NONE: u32 = u32::MAX;
+
+/// What becomes of a product: the constants of `kernels/epilogue.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Epilogue {
+    Set,
+    Add,
+    SiluGate,
+    GeluGate,
+    Gelu,
+}
+
+impl Epilogue {
+    fn constant(self) -> &'static str {
+        match self {
+            Epilogue::Set => "SET",
+            Epilogue::Add => "ADD",
+            Epilogue::SiluGate => "SILU_GATE",
+            Epilogue::GeluGate => "GELU_GATE",
+            Epilogue::Gelu => "GELU",
+        }
+    }
+}
+
+/// Where a product goes.
+struct Out<'a> {
+    memory: &'a Arc<Memory>,
+    stride: usize,
+    epilogue: Epilogue,
+}
+
+impl Wgpu {
+    /// `out = epilogue(x weightᵀ + bias)`.
+    fn product(
+        &self,
+        session: &mut Session<'_>,
+        (weight, bias): (&Matrix, Option<&Arc<Memory>>),
+        x: (&Arc<Memory>, usize, usize), // memory, rows, stride
+        out: &Out<'_>,
+    ) -> Result<()> {
+        let (x, n, x_stride) = x;
+        let few = n <= MATVEC;
+        let tokens = n.min(FEW);
+        let parts: &[&str] = &[if few { "matvec" } else { "matmul" }, "activation", "epilogue"];
+        let kernel = weight.kernel(parts).with("EPILOGUE", out.epilogue.constant());
+        let kernel = if few { kernel.with("TOKENS: u32", tokens) } else { kernel };
+        for shard in &weight.shards {
+            let [quants, fields, grids] = weight.bound(shard);
+            // A kernel without a bias reads none, but something must be bound.
+            let bound = [quants, fields, grids, Bound::Memory(x), Bound::Memory(bias.unwrap_or(x)), Bound::Memory(out.memory)];
+            let immediates = [
+                weight.blocks(shard),
+                weight.units(),
+                shard.rows.len(),
+                shard.rows.start,
+                n,
+                x_stride,
+                out.stride,
+                usize::from(bias.is_some()),
+            ];
+            let groups = shard.rows.len().div_ceil(if few { ROWS } else { TILE });
+            let [across, down] = plane(groups);
+            let layers = n.div_ceil(if few { tokens } else { TILE });
+            session.dispatch(&kernel, &bound, &immediates.map(|n| n as u32), [across, down, layers])?;
+        }
+        Ok(())
+    }
+
+    fn rows_product(
+        &self,
+        session: &mut Session<'_>,
+        linear: &Linear<Self>,
+        x: &Rows,
+        out: &mut Rows,
+        epilogue: Epilogue,
+    ) -> Result<()> {
+        let stride = out.stride();
+        let memory = match epilogue {
+            Epilogue::Set | Epilogue::Gelu => Arc::clone(out.set_n(&self.device, x.n)?),
+            Epilogue::Add | Epilogue::SiluGate | Epilogue::GeluGate => out.memory(&self.device)?,
+        };
+        let from = x.memory(&self.device)?;
+        let weight = (&linear.weight, linear.bias.as_ref());
+        self.product(session, weight, (&from, x.n, x.stride()), &Out { memory: &memory, stride, epilogue })
+    }
+
+    /// `out[r] = norm(x[rows[r]])`, of all rows where none are named.
+    fn norm_rows(
+        &self,
+        norm: &Norm<Self>,
+        x: &Rows,
+        rows: Option<&[usize]>,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let mut session = self.recorder.session(rows.map_or(0, <[usize]>::len))?;
+        let n = rows.map_or(x.n, <[usize]>::len);
+        let rows_at = rows.map_or(NONE, |rows| session.words(rows.iter().map(|r| *r as u32)));
+        let (from, stride) = (x.memory(&self.device)?, out.stride());
+        let to = Arc::clone(out.set_n(&self.device, n)?);
+        let (weight, from, to) = (Bound::Memory(&norm.weight), Bound::Memory(&from), Bound::Memory(&to));
+        let immediates = [x.width as u32, x.stride() as u32, stride as u32, rows_at, norm.rule.eps.to_bits()];
+        let (kernel, bound) = match (norm.rule.kind, &norm.bias) {
+            (NormKind::Layer, Some(bias)) => ("layer_norm", vec![from, Bound::Words, weight, Bound::Memory(bias), to]),
+            (NormKind::Rms, _) | (NormKind::Layer, None) => ("rms_norm", vec![from, Bound::Words, weight, to]),
+        };
+        session.dispatch(&Kernel::new(&[kernel]), &bound, &immediates, [n, 1, 1])?;
+        session.end()
+    }
+
+    fn read_table(&self, table: &Matrix, ids: &[u32], x: &mut Rows, accumulate: bool) -> Result<()> {
+        let mut session = self.recorder.session(ids.len())?;
+        let ids_at = session.words(ids.iter().copied());
+        let (width, stride) = (x.width, x.stride());
+        let memory = match accumulate {
+            true => x.memory(&self.device)?,
+            false => Arc::clone(x.set_n(&self.device, ids.len())?),
+        };
+        let kernel = table.kernel(&["embed"]).with("ACCUMULATE", accumulate);
+        for shard in &table.shards {
+            let [quants, fields, grids] = table.bound(shard);
+            let bound = [quants, fields, grids, Bound::Words, Bound::Memory(&memory)];
+            let immediates = [
+                table.blocks(shard) as u32,
+                table.units() as u32,
+                stride as u32,
+                width as u32,
+                ids_at,
+                shard.rows.start as u32,
+                shard.rows.len() as u32,
+            ];
+            session.dispatch(&kernel, &bound, &immediates, [ids.len(), 1, 1])?;
+        }
+        session.end()
+    }
+
+    /// `kernel` and the way that this backend keeps keys and values.
+    fn with_cache(&self, kernel: &[&'static str]) -> Kernel {
+        let kept = match self.numerics {
+            Numerics::Exact => "kv_single",
+            Numerics::Fast => "kv_half",
+        };
+        Kernel::new(&[kernel, &[kept]].concat())
+    }
+}
+
+impl Backend for Wgpu {
+    type Buffer = Rows;
+    type Matrix = Matrix;
+    type Vector = Arc<Memory>;
+    type Cache = Cache;
+
+    fn name(&self) -> &'static str {
+        match self.numerics {
+            Numerics::Exact => WGPU,
+            Numerics::Fast => WGPU_FAST,
+        }
+    }
+
+    fn device(&self) -> Option<DeviceInfo> {
+        Some(self.device.info.clone())
+    }
+
+    fn matrix(&self, weight: &Weight) -> Result<Matrix> {
+        Matrix::new(&self.device, &mut self.recorder.upload(), weight)
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Arc<Memory>> {
+        self.recorder.upload().words(bytemuck::cast_slice(&values))
+    }
+
+    fn buffer(&self, width: usize) -> Rows {
+        Rows::new(width)
+    }
+
+    fn upload(&self, width: usize, values: &[f32]) -> Result<Rows> {
+        let mut rows = Rows::new(width);
+        let stride = rows.stride();
+        let memory = Arc::clone(rows.set_n(&self.device, values.len() / width)?);
+        let mut padded = vec![0u32; values.len() / width * stride];
+        for (row, values) in padded.chunks_exact_mut(stride).zip(values.chunks_exact(width)) {
+            row.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_bits());
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(&padded);
+        self.recorder.upload().write(&memory, 0, bytes.len(), |out| out.copy_from_slice(bytes))?;
+        Ok(rows)
+    }
+
+    fn download(&self, buffer: &Rows) -> Result<Vec<f32>> {
+        let stride = buffer.stride();
+        let bytes = self.recorder.read(&buffer.memory(&self.device)?, (buffer.n * stride * 4) as u64)?;
+        let padded: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        Ok(padded.chunks_exact(stride).flat_map(|row| &row[..buffer.width]).copied().collect())
+    }
+
+    fn cache(&self, heads: &Heads) -> Cache {
+        let element = match self.numerics {
+            Numerics::Exact => size_of::<f32>(),
+            Numerics::Fast => size_of::<u16>(),
+        };
+        Cache::new(heads, element)
+    }
+
+    fn embed(&self, table: &Matrix, ids: &[u32], x: &mut Rows) -> Result<()> {
+        self.read_table(table, ids, x, false)
+    }
+
+    fn add_positions(&self, table: &Matrix, positions: &[usize], x: &mut Rows) -> Result<()> {
+        let positions: Vec<u32> = positions.iter().map(|p| *p as u32).collect();
+        self.read_table(table, &positions, x, true)
+    }
+
+    fn scale(&self, factor: f32, x: &mut Rows) -> Result<()> {
+        let mut session = self.recorder.session(0)?;
+        let (len, memory) = (x.n * x.stride(), x.memory(&self.device)?);
+        let [across, down] = plane(len.div_ceil(64));
+        let immediates = [len as u32, factor.to_bits()];
+        session.dispatch(&Kernel::new(&["scale"]), &[Bound::Memory(&memory)], &immediates, [across, down, 1])?;
+        session.end()
+    }
+
+    fn add(&self, x: &Rows, residual: &mut Rows) -> Result<()> {
+        let mut session = self.recorder.session(0)?;
+        let (len, from, to) = (x.n * x.stride(), x.memory(&self.device)?, residual.memory(&self.device)?);
+        let [across, down] = plane(len.div_ceil(64));
+        let bound = [Bound::Memory(&from), Bound::Memory(&to)];
+        session.dispatch(&Kernel::new(&["add"]), &bound, &[len as u32], [across, down, 1])?;
+        session.end()
+    }
+
+    fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
+        self.norm_rows(norm, x, None, out)
+    }
+
+    fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) -> Result<()> {
+        let mut session = self.recorder.session(0)?;
+        let (memory, heads) = (x.memory(&self.device)?, x.width / head_dim);
+        let immediates = [head_dim as u32, x.stride() as u32, norm.rule.eps.to_bits()];
+        let bound = [Bound::Memory(&norm.weight), Bound::Memory(&memory)];
+        session.dispatch(&Kernel::new(&["norm_heads"]), &bound, &immediates, [heads, x.n, 1])?;
+        session.end()
+    }
+
+    fn linear<const N: usize>(
+        &self,
+        weights: [&Linear<Self>; N],
+        x: &Rows,
+        outs: [&mut Rows; N],
+    ) -> Result<()> {
+        let mut session = self.recorder.session(0)?;
+        for (weight, out) in weights.into_iter().zip(outs) {
+            self.rows_product(&mut session, weight, x, out, Epilogue::Set)?;
+        }
+        session.end()
+    }
+
+    fn linear_add(&self, weight: &Linear<Self>, x: &Rows, residual: &mut Rows) -> Result<()> {
+        let mut session = self.recorder.session(0)?;
+        self.rows_product(&mut session, weight, x, residual, Epilogue::Add)?;
+        session.end()
+    }
+
+    fn rope_store(
+        &self,
+        heads: &Heads,
+        angles: Option<&Angles>,
+        (q, k, v): (&mut Rows, &mut Rows, &Rows),
+        parts: &mut [Part<'_, Cache>],
+    ) -> Result<()> {
+        let (cos, sin) = angles.map_or((&[][..], &[][..]), Angles::table);
+        let mut session = self.recorder.session(cos.len() + sin.len())?;
+        let cos_at = session.words(cos.iter().map(|c| c.to_bits()));
+        let sin_at = session.words(sin.iter().map(|s| s.to_bits()));
+        let half = angles.map_or(0, Angles::half);
+        let [q_rows, k_rows, v_rows] =
+            [q.memory(&self.device)?, k.memory(&self.device)?, v.memory(&self.device)?];
+        let kernel = self.with_cache(&["rope_store"]);
+        for Part { rows, start, cache } in parts {
+            let kept = cache.writable(&self.device, &mut session, (*start, *start + rows.len()))?;
+            let bound = [
+                Bound::Words,
+                Bound::Memory(&q_rows),
+                Bound::Memory(&k_rows),
+                Bound::Memory(&v_rows),
+                Bound::Memory(&kept.keys),
+                Bound::Memory(&kept.values),
+            ];
+            let immediates = [
+                heads.n_heads as u32,
+                heads.n_kv_heads as u32,
+                heads.head_dim as u32,
+                padded(heads) as u32,
+                q.stride() as u32,
+                k.stride() as u32,
+                half as u32,
+                cos_at,
+                sin_at,
+                rows.start as u32,
+                *start as u32,
+            ];
+            let grid = [heads.n_heads + heads.n_kv_heads, rows.len(), 1];
+            session.dispatch(&kernel, &bound, &immediates, grid)?;
+        }
+        session.end()
+    }
+
+    fn attend(
+        &self,
+        heads: &Heads,
+        window: Option<usize>,
+        q: &Rows,
+        parts: &[Part<'_, Cache>],
+        out: &mut Rows,
+    ) -> Result<()> {
+        let mut session = self.recorder.session(0)?;
+        let stride = q.stride();
+        let (from, to) = (q.memory(&self.device)?, Arc::clone(out.set_n(&self.device, q.n)?));
+        let attention = self.with_cache(&["attention", "activation"]);
+        let combine = Kernel::new(&["attention_combine", "activation"]);
+        let window_words = window.map_or(NONE, |w| u32::try_from(w).unwrap_or(NONE));
+        for Part { rows, start, cache } in parts {
+            let Some(kept) = cache.kept() else { continue };
+            let first = visible(window, *start).start / SPLIT;
+            let splits = (start + rows.len()).div_ceil(SPLIT) - first;
+            let left = rows.len() * heads.n_heads * splits * (heads.head_dim + 2) * size_of::<f32>();
+            let left = Memory::new(&self.device, if splits > 1 { left as u64 } else { 0 }, STORAGE)?;
+            let bound = [
+                Bound::Memory(&from),
+                Bound::Memory(&kept.keys),
+                Bound::Memory(&kept.values),
+                Bound::Memory(&left),
+                Bound::Memory(&to),
+            ];
+            let immediates = [
+                heads.n_heads as u32,
+                (heads.n_heads / heads.n_kv_heads) as u32,
+                heads.n_kv_heads as u32,
+                heads.head_dim as u32,
+                padded(heads) as u32,
+                stride as u32,
+                heads.scale.to_bits(),
+                window_words,
+                rows.start as u32,
+                *start as u32,
+                first as u32,
+                splits as u32,
+            ];
+            session.dispatch(&attention, &bound, &immediates, [heads.n_heads, rows.len(), splits])?;
+            if splits > 1 {
+                let immediates = [
+                    heads.n_heads as u32,
+                    heads.head_dim as u32,
+                    stride as u32,
+                    window_words,
+                    rows.start as u32,
+                    *start as u32,
+                    first as u32,
+                    splits as u32,
+                ];
+                let bound = [Bound::Memory(&left), Bound::Memory(&to)];
+                session.dispatch(&combine, &bound, &immediates, [heads.n_heads, rows.len(), 1])?;
+            }
+        }
+        session.end()
+    }
+
+    fn gated(
+        &self,
+        activation: Activation,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+        x: &Rows,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let epilogue = match activation {
+            Activation::Silu => Epilogue::SiluGate,
+            Activation::GeluTanh => Epilogue::GeluGate,
+        };
+        let mut session = self.recorder.session(0)?;
+        self.rows_product(&mut session, gate, x, out, Epilogue::Set)?;
+        self.rows_product(&mut session, up, x, out, epilogue)?;
+        session.end()
+    }
+
+    fn gelu(&self, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
+        let mut session = self.recorder.session(0)?;
+        self.rows_product(&mut session, up, x, out, Epilogue::Gelu)?;
+        session.end()
+    }
+
+    fn head(&self, norm: &Norm<Self>, head: &Matrix, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
+        let mut normed = Rows::new(x.width);
+        self.norm_rows(norm, x, Some(rows), &mut normed)?;
+        let vocab = head.rows;
+        let row_bytes = vocab * size_of::<f32>();
+        let most = self.device.limits.max_storage_buffer_binding_size as usize;
+        if row_bytes > most {
+            let what = format!("the logits of one token take {row_bytes} bytes, a binding holds {most}");
+            return Err(self.device.error(what));
+        }
+        let _ = (head, row_bytes);
+        let memory = Memory::new(&self.device, (rows.len() * row_bytes) as u64, STORAGE)?;
+        let mut session = self.recorder.session(0)?;
+        let out = Out { memory: &memory, stride: vocab, epilogue: Epilogue::Set };
+        self.product(&mut session, (head, None), (&normed.memory(&self.device)?, rows.len(), normed.stride()), &out)?;
+        drop(session);
+        let bytes = self.recorder.read(&memory, (rows.len() * row_bytes) as u64)?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+}
+
+/// Positions of a split, as in `kernels/attention.wgsl`.
+const SPLIT: usize = 256;
+
+/// `groups` workgroups on a plane, as one dimension does not hold them all.
+fn plane(groups: usize) -> [usize; 2] {
+    [groups.min(ACROSS), groups.div_ceil(ACROSS)]
+}

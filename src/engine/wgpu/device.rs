@@ -1,0 +1,146 @@
+//! One adapter, opened: its device and queue, the kernels compiled for it, and whether it still answers.
+
+use super::adapter;
+use super::pipelines::Pipelines;
+use crate::engine::DeviceInfo;
+use crate::{Error, Kind, Result};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// An opened adapter. Models share it, and so what was compiled for it.
+pub(super) struct Device {
+    pub raw: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub info: DeviceInfo,
+    pub limits: wgpu::Limits,
+    pub pipelines: Pipelines,
+    /// Bytes of buffers that were made and not dropped.
+    pub in_use: AtomicU64,
+    /// Bytes that the adapter has, where it tells.
+    pub memory: Option<u64>,
+    /// What took the device away, once something has.
+    lost: Arc<OnceLock<String>>,
+}
+
+/// Those that were opened, as long as they answer: opening one anew would compile every kernel again.
+static OPENED: Mutex<Vec<Arc<Device>>> = Mutex::new(Vec::new());
+
+/// What the kernels profit from, where the adapter has it.
+const WELCOME: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::PIPELINE_CACHE);
+
+impl Device {
+    /// The device of the adapter that `request` names, opened if no model uses it yet.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] where there is no such adapter or it cannot be opened; [`Kind::Usage`] for a request
+    /// that names none or several.
+    pub fn open(request: Option<&str>) -> Result<Arc<Device>> {
+        let (adapter, info) = adapter::choose(request)?;
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|d| d.lost.get().is_none());
+        if let Some(device) = opened.iter().find(|d| d.info == info) {
+            return Ok(Arc::clone(device));
+        }
+        let device = Arc::new(Device::new(&adapter, info)?);
+        opened.push(Arc::clone(&device));
+        Ok(device)
+    }
+
+    /// Opens the adapter alone, whoever else uses it.
+    pub(super) fn new(adapter: &wgpu::Adapter, info: DeviceInfo) -> Result<Device> {
+        let failed = |what: String| Error::new(Kind::Environment, info.name.clone(), what);
+        if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
+            return Err(failed("the adapter has no immediates, by which every kernel gets its sizes".into())
+                .hint("choose another with --adapter; `apr-qa-runner devices` lists them"));
+        }
+        let features = wgpu::Features::IMMEDIATES | (adapter.features() & WELCOME);
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("apr-qa-runner"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (raw, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| failed(format!("it cannot be opened: {}", words(&e))))?;
+        let lost = Arc::new(OnceLock::new());
+        let cell = Arc::clone(&lost);
+        raw.set_device_lost_callback(move |reason, message| {
+            // Only the first reason counts.
+            let _ = cell.set(format!("{message} ({reason:?})"));
+        });
+        let cell = Arc::clone(&lost);
+        raw.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            // Nobody can tell what it spoilt, so nothing that comes from this device counts any more.
+            let _ = cell.set(words(&error));
+        }));
+        Ok(Device {
+            raw,
+            queue,
+            info,
+            limits,
+            pipelines: Pipelines::default(),
+            in_use: AtomicU64::new(0),
+            memory: None,
+            lost,
+        })
+    }
+
+    /// # Errors
+    /// [`Kind::Environment`] with the adapter's words, once the device is lost.
+    pub fn check(&self) -> Result<()> {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(words) => Err(self
+                .error(format!("the device was lost: {words}"))
+                .hint("cases on other backends go on; the next model opens the adapter anew")),
+        }
+    }
+
+    /// An error of this adapter.
+    pub fn error(&self, what: impl Into<String>) -> Error {
+        Error::new(Kind::Environment, self.info.name.clone(), what)
+    }
+
+    /// Nothing that comes from this device counts any more.
+    pub fn give_up(&self, words: String) -> Error {
+        let _ = self.lost.set(words);
+        self.check().err().unwrap_or_else(|| self.error("the device was lost"))
+    }
+
+    /// Runs `make` and catches what the device says to it.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] in the adapter's words.
+    pub fn catch<T>(&self, make: impl FnOnce() -> T) -> std::result::Result<T, wgpu::Error> {
+        let memory = self.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.raw.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.raw.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = make();
+        // In the reverse order; natively the answers are there at once.
+        let found = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
+        match found.into_iter().flatten().next() {
+            None => Ok(made),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn words(error: &dyn std::error::Error) -> String {
+    let mut all = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_words = inner.to_string();
+        if !all.contains(&inner_words) {
+            all.push_str(": ");
+            all.push_str(&inner_words);
+        }
+        cause = inner.source();
+    }
+    all.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,272 @@
+//! What a device shall do, in order: dispatches and copies gather here and are submitted together.
+//!
+//! Several passes may record at the same time. They use buffers of their own and the device works in the order of
+//! recording, so neither sees the other.
+
+use super::device::{Device, words};
+use super::memory::{Memory, STORAGE};
+use super::upload::Upload;
+use super::pipelines::{IMMEDIATES, Kernel, Pipeline};
+use crate::Result;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Steps that are recorded before the device gets them, so that it works while the next are recorded.
+const SUBMIT_AFTER: usize = 128;
+
+/// After so many submissions, bind groups of buffers that are gone go too: they hold the memory.
+const SWEEP_AFTER: usize = 64;
+
+/// A device and what it shall do next.
+pub(super) struct Recorder {
+    pub device: Arc<Device>,
+    pending: Mutex<Pending>,
+    upload: Mutex<Upload>,
+    /// Where results land; kept between reads.
+    landing: Mutex<Option<Arc<Memory>>>,
+}
+
+#[derive(Default)]
+struct Pending {
+    steps: Vec<Step>,
+    /// Words that the steps read, of which `arena` gets a copy before they begin.
+    words: Vec<u32>,
+    arena: Option<Arc<Memory>>,
+    groups: HashMap<GroupKey, (wgpu::BindGroup, Vec<Weak<Memory>>)>,
+    submissions: usize,
+}
+
+type GroupKey = (usize, Vec<u64>); // address of the pipeline, which `Pipelines` keeps; ids of the buffers
+
+enum Step {
+    Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, immediates: Vec<u32>, grid: [u32; 3] },
+    Copy { from: Arc<Memory>, from_at: u64, to: Arc<Memory>, to_at: u64, size: u64 },
+}
+
+/// A buffer of a dispatch.
+pub(super) enum Bound<'a> {
+    /// The whole of it.
+    Memory(&'a Arc<Memory>),
+    /// The words that [`Recorder::words`] placed.
+    Words,
+}
+
+/// Begins and ends of words that were placed for the steps to come.
+pub(super) struct Session<'a> {
+    recorder: &'a Recorder,
+    pending: MutexGuard<'a, Pending>,
+}
+
+impl Recorder {
+    pub fn new(device: Arc<Device>) -> Recorder {
+        let upload = Mutex::new(Upload::new(&device));
+        Recorder { device, pending: Mutex::default(), upload, landing: Mutex::default() }
+    }
+
+    /// Copies that the steps of every later session find done.
+    pub fn upload(&self) -> MutexGuard<'_, Upload> {
+        self.upload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records some steps that follow each other, with words of their own.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Environment`] once the device is lost.
+    pub fn session(&self, words: usize) -> Result<Session<'_>> {
+        self.device.check()?;
+        self.upload().flush()?;
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = Session { recorder: self, pending };
+        session.room(words)?;
+        Ok(session)
+    }
+
+    /// Waits until everything recorded is done and returns `size` bytes of `from`.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Environment`] where the device is lost or has no memory.
+    pub fn read(&self, from: &Arc<Memory>, size: u64) -> Result<Vec<u8>> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let kept = self.landing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let landing = match kept {
+            Some(landing) if landing.size() >= size => landing,
+            _ => Memory::new(&self.device, size, usage)?,
+        };
+        let mut session = self.session(0)?;
+        session.copy(from, 0, &landing, 0, size)?;
+        let submitted = session.submit()?;
+        drop(session);
+        let answer = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&answer);
+        landing.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        });
+        self.wait(submitted)?;
+        let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.device.check()?;
+        match answer {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(self.device.give_up(words(&error))),
+            None => return Err(self.device.give_up("a buffer was not mapped after its work was done".into())),
+        }
+        let view = landing.raw.get_mapped_range(0..size).map_err(|e| self.device.give_up(words(&e)))?;
+        let bytes = view.to_vec();
+        drop(view);
+        landing.raw.unmap();
+        *self.landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(landing);
+        Ok(bytes)
+    }
+
+    /// Waits until that submission is done.
+    pub fn wait(&self, submitted: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: submitted, timeout: None };
+        match self.device.raw.poll(wait) {
+            Ok(_) => self.device.check(),
+            Err(error) => Err(self.device.give_up(words(&error))),
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Makes room for so many words, submitting what is recorded if they do not fit beside its own.
+    fn room(&mut self, words: usize) -> Result<()> {
+        let needed = ((self.pending.words.len() + words) * size_of::<u32>()) as u64;
+        if self.pending.arena.as_ref().is_some_and(|a| a.size() >= needed) {
+            return Ok(());
+        }
+        self.submit()?;
+        let size = ((words * size_of::<u32>()) as u64).next_power_of_two().max(1 << 16);
+        if self.pending.arena.as_ref().is_none_or(|a| a.size() < size) {
+            self.pending.arena = Some(Memory::new(&self.recorder.device, size, STORAGE)?);
+        }
+        Ok(())
+    }
+
+    /// Places words that the next steps of this session read through [`Bound::Words`]; gives the index of the first.
+    pub fn words(&mut self, words: impl IntoIterator<Item = u32>) -> u32 {
+        let at = self.pending.words.len() as u32;
+        self.pending.words.extend(words);
+        at
+    }
+
+    /// Records a dispatch of `grid` workgroups.
+    ///
+    /// # Errors
+    /// A kernel that does not compile.
+    pub fn dispatch(
+        &mut self,
+        kernel: &Kernel,
+        bound: &[Bound<'_>],
+        immediates: &[u32],
+        grid: [usize; 3],
+    ) -> Result<()> {
+        let device = &self.recorder.device;
+        let pipeline = device.pipelines.get(device, kernel)?;
+        debug_assert!(immediates.len() * size_of::<u32>() <= IMMEDIATES as usize);
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        let arena = self.pending.arena.clone();
+        let memories: Vec<&Arc<Memory>> = bound
+            .iter()
+            .map(|bound| match bound {
+                Bound::Memory(memory) => memory,
+                Bound::Words => arena.as_ref().expect("`session` makes an arena"),
+            })
+            .collect();
+        let key = (Arc::as_ptr(&pipeline).addr(), memories.iter().map(|m| m.id).collect());
+        let (group, _) = self.pending.groups.entry(key).or_insert_with(|| {
+            let entries: Vec<wgpu::BindGroupEntry<'_>> = (0..)
+                .zip(&memories)
+                .map(|(binding, memory)| wgpu::BindGroupEntry { binding, resource: memory.raw.as_entire_binding() })
+                .collect();
+            let layout = &pipeline.bindings;
+            let group = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
+            (device.raw.create_bind_group(&group), memories.iter().map(|m| Arc::downgrade(m)).collect())
+        });
+        let step = Step::Dispatch {
+            group: group.clone(),
+            pipeline,
+            immediates: immediates.to_vec(),
+            grid: grid.map(|n| n as u32),
+        };
+        self.pending.steps.push(step);
+        Ok(())
+    }
+
+    /// Records a copy of bytes; offsets and size are multiples of 4.
+    ///
+    /// # Errors
+    /// Those of a submission.
+    pub fn copy(&mut self, from: &Arc<Memory>, from_at: u64, to: &Arc<Memory>, to_at: u64, size: u64) -> Result<()> {
+        let (from, to) = (Arc::clone(from), Arc::clone(to));
+        self.pending.steps.push(Step::Copy { from, from_at, to, to_at, size });
+        Ok(())
+    }
+
+    /// Ends the session. The device gets its steps now if many wait.
+    ///
+    /// # Errors
+    /// Those of a submission.
+    pub fn end(mut self) -> Result<()> {
+        match self.pending.steps.len() >= SUBMIT_AFTER {
+            true => self.submit().map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands everything recorded to the device; nothing where nothing is.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Environment`] where the device refuses it: then nothing of it counts, nor what depends on it, so
+    /// the device is given up.
+    pub fn submit(&mut self) -> Result<Option<wgpu::SubmissionIndex>> {
+        let device = &self.recorder.device;
+        device.check()?;
+        let Pending { steps, words: arena_words, arena, .. } = &mut *self.pending;
+        if steps.is_empty() {
+            return Ok(None);
+        }
+        let submitted = device.catch(|| {
+            if let (Some(arena), false) = (arena, arena_words.is_empty()) {
+                device.queue.write_buffer(&arena.raw, 0, bytemuck::cast_slice(arena_words));
+            }
+            let mut encoder = device.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encode(&mut encoder, steps);
+            device.queue.submit([encoder.finish()])
+        });
+        steps.clear();
+        arena_words.clear();
+        self.pending.submissions += 1;
+        if self.pending.submissions.is_multiple_of(SWEEP_AFTER) {
+            self.pending.groups.retain(|_, (_, memories)| memories.iter().all(|m| m.strong_count() > 0));
+        }
+        match submitted {
+            Ok(index) => Ok(Some(index)),
+            Err(error) => Err(device.give_up(words(&error))),
+        }
+    }
+}
+
+/// Dispatches that follow each other share a pass.
+fn encode(encoder: &mut wgpu::CommandEncoder, steps: &[Step]) {
+    for run in steps.chunk_by(|a, b| matches!((a, b), (Step::Dispatch { .. }, Step::Dispatch { .. }))) {
+        let mut pass = None;
+        for step in run {
+            match step {
+                Step::Copy { from, from_at, to, to_at, size } => {
+                    encoder.copy_buffer_to_buffer(&from.raw, *from_at, &to.raw, *to_at, *size);
+                }
+                Step::Dispatch { pipeline, group, immediates, grid: [x, y, z] } => {
+                    let pass = pass.get_or_insert_with(|| {
+                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
+                    });
+                    pass.set_pipeline(&pipeline.raw);
+                    pass.set_bind_group(0, group, &[]);
+                    pass.set_immediates(0, bytemuck::cast_slice(immediates));
+                    pass.dispatch_workgroups(*x, *y, *z);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The text of `kernels/`, compiled in.
+
+/// The WGSL of part `name`, the file's name without its ending. The tests look every name up, so an unknown one, which
+/// would be this program's own mistake, gives an empty text that no kernel compiles with.
+pub(super) fn source(name: &str) -> &'static str {
+    SOURCES.iter().find(|(n, _)| *n == name).map_or("", |(_, text)| text)
+}
+
+/// Every part, by name.
+pub(super) const SOURCES: &[(&str, &str)] = &[
+    ("activation", include_str!("../../../kernels/activation.wgsl")),
+    ("add", include_str!("../../../kernels/add.wgsl")),
+    ("argmax", include_str!("../../../kernels/argmax.wgsl")),
+    ("attention", include_str!("../../../kernels/attention.wgsl")),
+    ("attention_combine", include_str!("../../../kernels/attention_combine.wgsl")),
+    ("dequantize_apr_q4", include_str!("../../../kernels/dequantize_apr_q4.wgsl")),
+    ("dequantize_apr_q8", include_str!("../../../kernels/dequantize_apr_q8.wgsl")),
+    ("dequantize_bf16", include_str!("../../../kernels/dequantize_bf16.wgsl")),
+    ("dequantize_f16", include_str!("../../../kernels/dequantize_f16.wgsl")),
+    ("dequantize_f32", include_str!("../../../kernels/dequantize_f32.wgsl")),
+    ("dequantize_iq1_m", include_str!("../../../kernels/dequantize_iq1_m.wgsl")),
+    ("dequantize_iq1_s", include_str!("../../../kernels/dequantize_iq1_s.wgsl")),
+    ("dequantize_iq2_s", include_str!("../../../kernels/dequantize_iq2_s.wgsl")),
+    ("dequantize_iq2_xs", include_str!("../../../kernels/dequantize_iq2_xs.wgsl")),
+    ("dequantize_iq2_xxs", include_str!("../../../kernels/dequantize_iq2_xxs.wgsl")),
+    ("dequantize_iq3_s", include_str!("../../../kernels/dequantize_iq3_s.wgsl")),
+    ("dequantize_iq3_xxs", include_str!("../../../kernels/dequantize_iq3_xxs.wgsl")),
+    ("dequantize_iq4_nl", include_str!("../../../kernels/dequantize_iq4_nl.wgsl")),
+    ("dequantize_iq4_xs", include_str!("../../../kernels/dequantize_iq4_xs.wgsl")),
+    ("dequantize_mxfp4", include_str!("../../../kernels/dequantize_mxfp4.wgsl")),
+    ("dequantize_q2_k", include_str!("../../../kernels/dequantize_q2_k.wgsl")),
+    ("dequantize_q3_k", include_str!("../../../kernels/dequantize_q3_k.wgsl")),
+    ("dequantize_q4_0", include_str!("../../../kernels/dequantize_q4_0.wgsl")),
+    ("dequantize_q4_1", include_str!("../../../kernels/dequantize_q4_1.wgsl")),
+    ("dequantize_q4_k", include_str!("../../../kernels/dequantize_q4_k.wgsl")),
+    ("dequantize_q5_0", include_str!("../../../kernels/dequantize_q5_0.wgsl")),
+    ("dequantize_q5_1", include_str!("../../../kernels/dequantize_q5_1.wgsl")),
+    ("dequantize_q5_k", include_str!("../../../kernels/dequantize_q5_k.wgsl")),
+    ("dequantize_q6_k", include_str!("../../../kernels/dequantize_q6_k.wgsl")),
+    ("dequantize_q8_0", include_str!("../../../kernels/dequantize_q8_0.wgsl")),
+    ("dequantize_tq1_0", include_str!("../../../kernels/dequantize_tq1_0.wgsl")),
+    ("dequantize_tq2_0", include_str!("../../../kernels/dequantize_tq2_0.wgsl")),
+    ("embed", include_str!("../../../kernels/embed.wgsl")),
+    ("epilogue", include_str!("../../../kernels/epilogue.wgsl")),
+    ("kv_half", include_str!("../../../kernels/kv_half.wgsl")),
+    ("kv_single", include_str!("../../../kernels/kv_single.wgsl")),
+    ("layer_norm", include_str!("../../../kernels/layer_norm.wgsl")),
+    ("levels", include_str!("../../../kernels/levels.wgsl")),
+    ("matmul", include_str!("../../../kernels/matmul.wgsl")),
+    ("matvec", include_str!("../../../kernels/matvec.wgsl")),
+    ("norm_heads", include_str!("../../../kernels/norm_heads.wgsl")),
+    ("rms_norm", include_str!("../../../kernels/rms_norm.wgsl")),
+    ("rope_store", include_str!("../../../kernels/rope_store.wgsl")),
+    ("scale", include_str!("../../../kernels/scale.wgsl")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_a_part() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".wgsl")?.to_owned()))
+            .collect();
+        files.sort_unstable();
+        let mut parts: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
+        parts.sort_unstable();
+        assert_eq!(files, parts);
+    }
+}
