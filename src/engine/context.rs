@@ -2,6 +2,7 @@
 
 use super::{Engine, Observer};
 use crate::{Error, Kind, Result};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One sequence of an engine: its keys and values, and how far it is. The engine forgets it when it is dropped.
@@ -27,6 +28,18 @@ pub enum Want {
     From(usize),
 }
 
+impl Want {
+    /// The tokens of `n` whose logits are wanted.
+    pub fn of(self, n: usize) -> Range<usize> {
+        match self {
+            Want::None => n..n,
+            Want::Last => n.saturating_sub(1)..n,
+            Want::All => 0..n,
+            Want::From(first) => first.min(n)..n,
+        }
+    }
+}
+
 /// Tokens for one of several sequences that are computed together.
 pub struct Feed<'a> {
     /// Which sequence.
@@ -50,18 +63,22 @@ impl Context {
     /// [`Kind::Usage`] for no ids, an id outside the vocabulary, or more positions than the model has; then
     /// nothing was appended.
     pub fn forward(&mut self, ids: &[u32], want: Want) -> Result<Vec<f32>> {
-        let mut logits = self.engine.forward(&[Feed { sequence: self.sequence, ids, want }])?;
-        Ok(logits.pop().unwrap_or_default())
+        let mut logits = Vec::new();
+        self.engine.forward(&[Feed { sequence: self.sequence, ids, want }], &mut logits)?;
+        Ok(logits)
     }
 
-    /// Appends to several sequences at once and returns the logits asked for, of each in order. Every sequence gets
-    /// the bits that it gets alone.
+    /// Appends to several sequences at once. `logits` becomes those asked for, `[wanted of all feeds, vocab]`, in order;
+    /// its memory is used again. Every sequence gets the bits that it gets alone.
     ///
     /// # Errors
     /// Those of [`Context::forward`] of the first sequence that has one, and then nothing was appended to any;
     /// [`Kind::Internal`] for sequences of several engines.
-    pub fn forward_many(feeds: &mut [(&mut Context, &[u32], Want)]) -> Result<Vec<Vec<f32>>> {
-        let Some((first, ..)) = feeds.first() else { return Ok(Vec::new()) };
+    pub fn forward_many(feeds: &mut [(&mut Context, &[u32], Want)], logits: &mut Vec<f32>) -> Result<()> {
+        let Some((first, ..)) = feeds.first() else {
+            logits.clear();
+            return Ok(());
+        };
         let engine = Arc::clone(&first.engine);
         // Only the address counts: one engine has one.
         let address = |engine: &Arc<dyn Engine>| Arc::as_ptr(engine).cast::<()>();
@@ -72,7 +89,7 @@ impl Context {
             .iter()
             .map(|(context, ids, want)| Feed { sequence: context.sequence, ids, want: *want })
             .collect();
-        engine.forward(&feeds)
+        engine.forward(&feeds, logits)
     }
 
     /// A second sequence with the same tokens, which share their keys and values. Nobody observes it.

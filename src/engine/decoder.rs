@@ -84,21 +84,21 @@ impl<B: Backend> Decoder<B> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Appends the tokens of every span to its sequence and returns the logits wanted, `[wanted of all spans, vocab]`.
-    /// A sequence has one span; one that is observed is alone.
-    pub(super) fn pass(&self, spans: &mut [Span<'_, B>]) -> Result<Vec<f32>> {
+    /// Appends the tokens of every span to its sequence and fills `logits`, `[wanted of all spans, vocab]`. A sequence
+    /// has one span; one that is observed is alone.
+    pub(super) fn pass(&self, spans: &mut [Span<'_, B>], logits: &mut [f32]) -> Result<()> {
         let spare = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffers = spare.unwrap_or_else(|| Buffers::new(&self.backend, &self.config));
         let mut observer = match spans {
             [alone] => alone.sequence.observer.take(),
             _ => None,
         };
-        let logits = self.compute(spans, &mut buffers, observer.as_deref_mut().map(|o| o as _));
+        let done = self.compute(spans, &mut buffers, observer.as_deref_mut().map(|o| o as _), logits);
         if let [alone] = spans {
             alone.sequence.observer = observer;
         }
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
-        logits
+        done
     }
 
     fn compute(
@@ -106,7 +106,8 @@ impl<B: Backend> Decoder<B> {
         spans: &mut [Span<'_, B>],
         s: &mut Buffers<B>,
         observer: Option<&mut dyn Observer>,
-    ) -> Result<Vec<f32>> {
+        logits: &mut [f32],
+    ) -> Result<()> {
         let Decoder { backend: b, config, heads, rope, local_rope, weights: w, .. } = self;
         let ids: Vec<u32> = spans.iter().flat_map(|s| s.ids).copied().collect();
         let positions: Vec<usize> =
@@ -222,12 +223,12 @@ impl<B: Backend> Decoder<B> {
         }
         let rows = wanted_rows(spans);
         if rows.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let head = w.output.as_ref().unwrap_or(&w.token_embd);
-        let mut logits = b.head(&w.output_norm, head, &s.x, &rows)?;
-        taps.show_values(None, Op::Logits, rows.len(), &mut logits)?;
-        Ok(logits)
+        b.head(&w.output_norm, head, &s.x, &rows, logits)?;
+        taps.show_values(None, Op::Logits, rows.len(), logits)?;
+        Ok(())
     }
 }
 

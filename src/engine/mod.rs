@@ -130,14 +130,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> Result<()>;
     /// `out = gelu_tanh(x upᵀ)`.
     fn gelu(&self, up: &Linear<Self>, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
-    /// The logits `[rows, vocab]` of the tokens `rows`: `norm(x[rows]) headᵀ`.
+    /// Writes the logits of the tokens `rows`, `norm(x[rows]) headᵀ`, to all of `logits`, `[rows, vocab]`.
     fn head(
         &self,
         norm: &Norm<Self>,
         head: &Self::Matrix,
         x: &Self::Buffer,
         rows: &[usize],
-    ) -> Result<Vec<f32>>;
+        logits: &mut [f32],
+    ) -> Result<()>;
 }
 
 /// The rows of a pass that belong to one sequence, in order of their positions.
@@ -307,11 +308,12 @@ pub trait Engine: Send + Sync {
     fn reset(&self, sequence: SequenceId);
     /// From now on shows `observer` what the operations on that sequence give.
     fn observe(&self, sequence: SequenceId, observer: Box<dyn Observer>);
-    /// Appends to several sequences and returns the logits asked for, of each in order.
+    /// Appends to several sequences. `logits` becomes those asked for, `[wanted of all feeds, vocab]`, in order; its
+    /// memory is used again.
     ///
     /// # Errors
     /// Those of [`Context::forward_many`].
-    fn forward(&self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>>;
+    fn forward(&self, feeds: &[Feed<'_>], logits: &mut Vec<f32>) -> Result<()>;
 }
 
 /// Geometry of attention.

@@ -220,11 +220,19 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn head(&self, norm: &Norm<Self>, head: &Weight, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
+    fn head(
+        &self,
+        norm: &Norm<Self>,
+        head: &Weight,
+        x: &Rows,
+        rows: &[usize],
+        logits: &mut [f32],
+    ) -> Result<()> {
         let chosen = rows.iter().flat_map(|t| &x.data[t * x.width..(t + 1) * x.width]).copied().collect();
         let mut normed = self.buffer(x.width);
         self.norm(norm, &Rows { width: x.width, data: chosen }, &mut normed)?;
-        matmul(head, None, &normed)
+        logits.copy_from_slice(&matmul(head, None, &normed)?);
+        Ok(())
     }
 }
 

@@ -1,11 +1,10 @@
 //! The sequences of a decoder, and how the tokens of several are laid out in passes. No result depends on that.
 
 use super::decoder::{Decoder, Span};
-use super::{Backend, Context, DeviceInfo, Engine, Feed, Observer, SequenceId, Want};
+use super::{Backend, Context, DeviceInfo, Engine, Feed, Observer, SequenceId};
 use crate::models::ModelConfig;
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pass computes so many tokens at most: few enough that their activations stay in the second-level cache, many
@@ -125,12 +124,17 @@ impl<B: Backend> Engine for Decoder<B> {
         }
     }
 
-    fn forward(&self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>> {
+    fn forward(&self, feeds: &[Feed<'_>], logits: &mut Vec<f32>) -> Result<()> {
         let mut taken = self.sequences.take(feeds)?;
         let admitted = feeds.iter().zip(&taken).try_for_each(|(f, s)| admit(&self.config, s.position, f.ids));
-        let logits = admitted.and_then(|()| self.all_passes(feeds, &mut taken));
+        let done = admitted.and_then(|()| {
+            let rows: usize = feeds.iter().map(|feed| feed.want.of(feed.ids.len()).len()).sum();
+            // What is there already is overwritten, not cleared.
+            logits.resize(rows * self.config.vocab_size, 0.0);
+            self.all_passes(feeds, &mut taken, logits)
+        });
         self.sequences.put_back(feeds, taken);
-        logits
+        done
     }
 }
 
@@ -139,9 +143,14 @@ impl<B: Backend> Decoder<B> {
         (0..self.config.n_layers).map(|_| self.backend.cache(&self.heads)).collect()
     }
 
-    /// All tokens of `feeds` in passes of at most [`PIECE`]; a sequence that is observed has passes of its own.
-    fn all_passes(&self, feeds: &[Feed<'_>], sequences: &mut [Sequence<B>]) -> Result<Vec<Vec<f32>>> {
-        let mut logits: Vec<Vec<f32>> = feeds.iter().map(|_| Vec::new()).collect();
+    /// All tokens of `feeds` in passes of at most [`PIECE`]; a sequence that is observed has passes of its own. Fills
+    /// `logits`, `[wanted of all feeds, vocab]`.
+    fn all_passes(
+        &self,
+        feeds: &[Feed<'_>],
+        sequences: &mut [Sequence<B>],
+        mut logits: &mut [f32],
+    ) -> Result<()> {
         // The next token is that of feed `next`, at `done`.
         let (mut next, mut done) = (0, 0);
         while next < feeds.len() {
@@ -155,7 +164,7 @@ impl<B: Backend> Decoder<B> {
                 }
                 let piece = done..(done + left).min(feed.ids.len());
                 left = if alone { 0 } else { left - piece.len() };
-                let wanted = wanted(feed.want, feed.ids.len());
+                let wanted = feed.want.of(feed.ids.len());
                 let wanted =
                     wanted.start.clamp(piece.start, piece.end)..wanted.end.clamp(piece.start, piece.end);
                 spans.push(Span {
@@ -168,27 +177,12 @@ impl<B: Backend> Decoder<B> {
                     false => (next, piece.end),
                 };
             }
-            let mut rows = self.pass(&mut spans)?;
-            // From the last on, so that the first, often the only one, takes what is left as it is.
-            for (span, logits) in spans.iter().zip(&mut logits[first..]).rev() {
-                let mut own = rows.split_off(rows.len() - span.wanted.len() * self.config.vocab_size);
-                match logits.is_empty() {
-                    true => *logits = own,
-                    false => logits.append(&mut own),
-                }
-            }
+            let rows: usize = spans.iter().map(|span| span.wanted.len()).sum();
+            let (own, later) = logits.split_at_mut(rows * self.config.vocab_size);
+            logits = later;
+            self.pass(&mut spans, own)?;
         }
-        Ok(logits)
-    }
-}
-
-/// The tokens of `n` whose logits are wanted.
-fn wanted(want: Want, n: usize) -> Range<usize> {
-    match want {
-        Want::None => n..n,
-        Want::Last => n - 1..n,
-        Want::All => 0..n,
-        Want::From(first) => first.min(n)..n,
+        Ok(())
     }
 }
 

@@ -28,8 +28,7 @@ impl Gate for Canary {
 
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
         let (oracle, source) = trial.oracle()?;
-        let (_, prompt) = trial.one_prompt()?;
-        let generated = trial.subject.generate(prompt, oracle.max_new_tokens)?;
+        let generated = trial.generate(trial.subject, oracle.max_new_tokens)?;
         // The end token alone is a measurement; no token at all is none.
         let n = generated.tokens.len() as u64;
         let mut evidence = Evidence::new();

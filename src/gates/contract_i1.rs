@@ -94,9 +94,9 @@ fn compare_paths(trial: &Trial, original: &dyn Subject) -> Answer<Paths> {
         prompt_mismatches: 0,
         first_difference: None,
     };
-    for (name, prompt) in trial.all_prompts()? {
-        let expected = original.generate(prompt, trial.tokens)?;
-        let found = trial.subject.generate(prompt, trial.tokens)?;
+    let (theirs, ours) = (trial.generate_all(original)?, trial.generate_all(trial.subject)?);
+    for ((name, _), (expected, found)) in trial.all_prompts()?.iter().zip(theirs.into_iter().zip(ours)) {
+        let (expected, found) = (expected?, found?);
         if expected.tokens.is_empty() || found.tokens.is_empty() {
             return Err(Unable::Vacuous(format!("prompt `{name}`: an empty generation")));
         }

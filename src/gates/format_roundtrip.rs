@@ -26,10 +26,9 @@ impl Gate for FormatRoundtrip {
     }
 
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
-        let (_, prompt) = trial.one_prompt()?;
         let other = trial.reference()?;
-        let expected = other.generate(prompt, trial.tokens)?;
-        let found = trial.subject.generate(prompt, trial.tokens)?;
+        let expected = trial.generate(other, trial.tokens)?;
+        let found = trial.generate(trial.subject, trial.tokens)?;
         if expected.tokens.is_empty() || found.tokens.is_empty() {
             return Err(Unable::Vacuous("an empty generation says nothing about the other".into()));
         }

@@ -34,9 +34,11 @@ impl Gate for Generation {
         let (limit, source) = trial.settings.number("max_share")?;
         let reference = trial.reference()?;
         let (mut sound, mut generated, mut broken, mut endless) = (0u64, 0u64, Vec::new(), 0u64);
-        for (name, prompt) in trial.all_prompts()? {
-            let theirs = reference.generate(prompt, trial.tokens)?;
-            let ours = trial.subject.generate(prompt, trial.tokens)?;
+        let (all_theirs, all_ours) = (trial.generate_all(reference)?, trial.generate_all(trial.subject)?);
+        for ((name, _), (theirs, ours)) in
+            trial.all_prompts()?.iter().zip(all_theirs.into_iter().zip(all_ours))
+        {
+            let (theirs, ours) = (theirs?, ours?);
             if breakdown(&theirs).is_some() {
                 continue;
             }

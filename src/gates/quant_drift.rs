@@ -35,10 +35,9 @@ impl Gate for QuantDrift {
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
         let (slack, slack_source) = trial.settings.number("slack")?;
         let (oracle, _) = trial.oracle()?;
-        let (_, prompt) = trial.one_prompt()?;
         let coarser = trial.reference()?;
-        let fine = trial.subject.generate(prompt, oracle.max_new_tokens)?;
-        let coarse = coarser.generate(prompt, oracle.max_new_tokens)?;
+        let fine = trial.generate(trial.subject, oracle.max_new_tokens)?;
+        let coarse = trial.generate(coarser, oracle.max_new_tokens)?;
         // Two silent artifacts are equally far from any oracle.
         for (side, tokens) in [(trial.subject, &fine.tokens), (coarser, &coarse.tokens)] {
             if tokens.is_empty() {

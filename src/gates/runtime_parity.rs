@@ -42,7 +42,7 @@ impl Gate for RuntimeParity {
 
 fn against_program(trial: &Trial, runtime: &dyn OutsideRuntime) -> Answer<Judgement> {
     let (_, prompt) = trial.one_prompt()?;
-    let ours = trial.subject.generate(prompt, trial.tokens)?;
+    let ours = trial.generate(trial.subject, trial.tokens)?;
     let theirs = runtime.complete(trial.subject.info(), prompt, trial.tokens)?;
     let n = ours.tokens.len() as u64;
     if n == 0 {
@@ -65,10 +65,9 @@ fn against_program(trial: &Trial, runtime: &dyn OutsideRuntime) -> Answer<Judgem
 }
 
 fn against_backend(trial: &Trial, other: &dyn Subject) -> Answer<Judgement> {
-    let (_, prompt) = trial.one_prompt()?;
     let (limit, limit_source) = trial.settings.number("max_logit_diff")?;
-    let expected = other.generate(prompt, trial.tokens)?;
-    let found = trial.subject.generate(prompt, trial.tokens)?;
+    let expected = trial.generate(other, trial.tokens)?;
+    let found = trial.generate(trial.subject, trial.tokens)?;
     if expected.tokens.is_empty() || found.tokens.is_empty() {
         return Err(Unable::Vacuous("an empty generation says nothing about the other".into()));
     }

@@ -69,8 +69,7 @@ impl Gate for TokenParity {
 }
 
 fn free_running(trial: &Trial, oracle: &Oracle) -> Answer<Vec<u32>> {
-    let (_, prompt) = trial.one_prompt()?;
-    Ok(trial.subject.generate(prompt, oracle.max_new_tokens)?.tokens.clone())
+    Ok(trial.generate(trial.subject, oracle.max_new_tokens)?.tokens.clone())
 }
 
 /// The best next token after the prompt and each of the oracle's prefixes; an impossible id where there is none.

@@ -4,7 +4,7 @@ use crate::contract::Contract;
 use crate::oracle::{Oracle, OracleLogits};
 use crate::playbook::{Located, Param, ParamDefault, ParamValue};
 use crate::record::Unable;
-use crate::subject::{Answer, OutsideRuntime, Subject};
+use crate::subject::{Answer, Generated, OutsideRuntime, Subject};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ pub struct Trial<'a> {
     pub against: Option<Against<'a>>,
     /// Name and text, for a gate that runs once per prompt.
     pub prompt: Option<(&'a str, &'a str)>,
-    /// Names and texts, for a gate that runs once over all of them.
+    /// Names and texts. Of a gate that runs once over all prompts, all of them; of one that runs once per prompt, those
+    /// of the cases that differ from this one in the prompt alone, its own among them.
     pub prompts: &'a [(String, String)],
     /// Tokens to generate.
     pub tokens: usize,
@@ -131,6 +132,9 @@ impl Settings {
     }
 }
 
+/// Prompts that are continued for one case at most: it must not take the time of a hundred.
+const TOGETHER: usize = 16;
+
 impl<'a> Trial<'a> {
     /// The other artifact or backend.
     ///
@@ -152,6 +156,29 @@ impl<'a> Trial<'a> {
     /// [`Unable::Failed`] of kind `usage` where there is none.
     pub fn one_prompt(&self) -> Answer<(&'a str, &'a str)> {
         self.prompt.ok_or_else(|| usage("this gate needs a prompt".into()))
+    }
+
+    /// What `subject` generates after the prompt of this case. The cases beside it will ask the same of their prompts:
+    /// those are continued in the same passes, and the subject remembers.
+    ///
+    /// # Errors
+    /// Those of [`Subject::generate`], of this case's prompt alone, and of [`Trial::one_prompt`].
+    pub fn generate(&self, subject: &dyn Subject, tokens: usize) -> Answer<Arc<Generated>> {
+        let (own, prompt) = self.one_prompt()?;
+        let is_own = |(name, _): &(String, String)| name == own;
+        let group = self.prompts.chunks(TOGETHER).find(|group| group.iter().any(is_own)).unwrap_or_default();
+        let beside = group.iter().filter(|other| !is_own(other)).map(|(_, text)| text.as_str());
+        let together: Vec<&str> = std::iter::once(prompt).chain(beside).collect();
+        subject.generate_many(&together, tokens).swap_remove(0)
+    }
+
+    /// What `subject` generates after each of [`Trial::all_prompts`], in order.
+    ///
+    /// # Errors
+    /// Those of [`Trial::all_prompts`]; what cannot be answered is an error in its place.
+    pub fn generate_all(&self, subject: &dyn Subject) -> Answer<Vec<Answer<Arc<Generated>>>> {
+        let prompts: Vec<&str> = self.all_prompts()?.iter().map(|(_, text)| text.as_str()).collect();
+        Ok(subject.generate_many(&prompts, self.tokens))
     }
 
     /// The prompts of a gate that runs once over all of them.

@@ -91,6 +91,7 @@ pub fn each_row<T: Send>(
     }
     let chunks: Vec<&[u32]> = ids.chunks_exact(ctx).collect();
     let mut judged = Vec::new();
+    let mut logits = Vec::new(); // [chunks of a group, positions of a piece, vocab]
     for (i, group) in chunks.chunks((feeding.together / ctx).max(1)).enumerate() {
         if i > 0 && until.is_some_and(|until| Instant::now() >= until) {
             break;
@@ -99,14 +100,14 @@ pub fn each_row<T: Send>(
         let mut found: Vec<Vec<Result<T>>> = group.iter().map(|_| Vec::new()).collect();
         let mut sessions: Vec<Session> = group.iter().map(|_| model.session()).collect();
         for piece in pieces(0..ctx / 2, feeding.prefill) {
-            feed(model, &mut sessions, group, piece, Want::None)?;
+            feed(model, &mut sessions, group, piece, Want::None, &mut logits)?;
         }
         let vocab = model.config().vocab_size;
         for piece in pieces(ctx / 2..ctx - 1, feeding.piece / group.len()) {
-            // [piece.len(), vocab] of every chunk
-            let logits = feed(model, &mut sessions, group, piece.clone(), Want::All)?;
+            feed(model, &mut sessions, group, piece.clone(), Want::All, &mut logits)?;
             let mut rows = Vec::with_capacity(group.len() * piece.len());
-            for (c, (chunk, logits)) in group.iter().zip(&logits).enumerate() {
+            for (c, (chunk, logits)) in group.iter().zip(logits.chunks_exact(piece.len() * vocab)).enumerate()
+            {
                 let first = judged.len() + c * (ctx - 1 - ctx / 2) + piece.start - ctx / 2;
                 let labels = &chunk[piece.start + 1..];
                 let row = |(i, (logits, label))| Row { index: first + i, label, logits };
@@ -122,19 +123,20 @@ pub fn each_row<T: Send>(
     Ok(judged)
 }
 
-/// Feeds the tokens `range` of every chunk to its session.
+/// Feeds the tokens `range` of every chunk to its session; `logits` becomes those wanted.
 fn feed(
     model: &LoadedModel,
     sessions: &mut [Session],
     chunks: &[&[u32]],
     range: Range<usize>,
     want: Want,
-) -> Result<Vec<Vec<f32>>> {
+    logits: &mut Vec<f32>,
+) -> Result<()> {
     let mut feeds = Vec::with_capacity(chunks.len());
     for (session, chunk) in sessions.iter_mut().zip(chunks) {
         feeds.push(Feed { session, ids: &chunk[range.clone()], want });
     }
-    model.forward_many(&mut feeds)
+    model.forward_many(&mut feeds, logits)
 }
 
 /// `range` in pieces of `len`, at least 1.

@@ -24,11 +24,15 @@ pub fn generate(
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let mut writer = Writer::new(model.session(), prompt, options)?;
-    let mut logits = writer.session.prefill(prompt)?;
-    while let Some(id) = writer.choose(model, &logits, options, on_token)? {
-        logits = writer.session.step(id)?;
+    let (mut fed, mut logits) = (prompt.to_vec(), Vec::new());
+    loop {
+        let feed = Feed { session: &mut writer.session, ids: &fed, want: Want::Last };
+        model.forward_many(&mut [feed], &mut logits)?;
+        match writer.choose(model, &logits, options, on_token)? {
+            Some(id) => fed = vec![id],
+            None => return Ok(writer.generation),
+        }
     }
-    Ok(writer.generation)
 }
 
 /// Continues every prompt as [`generate`] does, several in one pass: the same tokens, and the same errors, prompt by
@@ -69,15 +73,17 @@ fn side_by_side(
     };
     // Those that go on, and what they are fed next.
     let mut active: Vec<(&mut Writer, Vec<u32>)> = writers.iter_mut().zip(prompts).map(feed).collect();
+    let mut logits = Vec::new(); // [those that go on, vocab]
     while !active.is_empty() {
         let mut feeds: Vec<Feed<'_>> = active
             .iter_mut()
             .map(|(writer, ids)| Feed { session: &mut writer.session, ids, want: Want::Last })
             .collect();
-        let logits = model.forward_many(&mut feeds)?;
+        model.forward_many(&mut feeds, &mut logits)?;
         let mut going_on = Vec::with_capacity(active.len());
-        for ((writer, _), logits) in active.into_iter().zip(logits) {
-            match writer.choose(model, &logits, options, &mut |_| ControlFlow::Continue(())) {
+        let rows = logits.chunks_exact(model.config().vocab_size);
+        for ((writer, _), logits) in active.into_iter().zip(rows) {
+            match writer.choose(model, logits, options, &mut |_| ControlFlow::Continue(())) {
                 Ok(Some(id)) => going_on.push((writer, vec![id])),
                 Ok(None) => {}
                 Err(error) => writer.failed = Some(error),

@@ -86,7 +86,8 @@ pub fn perplexity(model: &LoadedModel, ids: &[u32], ctx: usize, bos: Option<u32>
     if let Some(bos) = bos {
         ids.iter_mut().step_by(ctx).for_each(|first| *first = bos);
     }
-    let scoring = Scoring { ids: &ids, ctx, feeding: Feeding::default(), threads: 1, until: None };
+    let threads = model.threads();
+    let scoring = Scoring { ids: &ids, ctx, feeding: Feeding::default(), threads, until: None };
     let scored = each_row(model, &scoring, &|row: Row| {
         log_probability(row.logits, row.label).ok_or_else(|| {
             let per_chunk = ctx - 1 - ctx / 2;
@@ -108,6 +109,7 @@ fn score_on(
 ) -> Result<()> {
     let step = (PIECE / texts.len()).max(1);
     let longest = texts.iter().map(|ids| ids.len() - 1).max().unwrap_or(0);
+    let mut logits = Vec::new(); // [rows of a piece, vocab]
     for from in (fed..longest).step_by(step) {
         let piece = |ids: &[u32]| from.min(ids.len() - 1)..(from + step).min(ids.len() - 1);
         let mut feeds = Vec::with_capacity(texts.len());
@@ -119,9 +121,10 @@ fn score_on(
                 labels.push((piece.start + 1, &ids[piece.start + 1..=piece.end], scores));
             }
         }
-        for ((first, labels, scores), logits) in labels.into_iter().zip(model.forward_many(&mut feeds)?) {
-            let rows = logits.chunks_exact(model.config().vocab_size);
-            for (i, (row, label)) in rows.zip(labels).enumerate() {
+        model.forward_many(&mut feeds, &mut logits)?;
+        let mut rows = logits.chunks_exact(model.config().vocab_size);
+        for (first, labels, scores) in labels {
+            for (i, (row, label)) in rows.by_ref().zip(labels).enumerate() {
                 scores.push(log_probability(row, *label).ok_or_else(|| not_a_number(first + i))?);
             }
         }

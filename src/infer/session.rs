@@ -10,6 +10,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct LoadedModel {
     engine: Arc<dyn Engine>,
+    threads: usize,
 }
 
 impl LoadedModel {
@@ -19,7 +20,12 @@ impl LoadedModel {
     /// Those of [`engine::load`].
     pub fn load(model: &Model, options: &EngineOptions) -> Result<LoadedModel> {
         let at = Placement { threads: options.threads, adapter: options.adapter.as_deref() };
-        Ok(LoadedModel { engine: engine::load(model, &options.backend, at)? })
+        Ok(LoadedModel { engine: engine::load(model, &options.backend, at)?, threads: options.threads })
+    }
+
+    /// The threads that it was given; what is made of its logits may use as many.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Sizes and switches.
@@ -42,15 +48,16 @@ impl LoadedModel {
         Session { context: Arc::clone(&self.engine).context() }
     }
 
-    /// Appends to several sequences of this model in common passes, and returns the logits asked for, of each in
-    /// order. Weights are read once for all; every sequence gets the bits that it gets alone.
+    /// Appends to several sequences of this model in common passes. `logits` becomes those asked for,
+    /// `[wanted of all feeds, vocab]`, in order; its memory is used again, which for many rows is worth much. Weights are
+    /// read once for all; every sequence gets the bits that it gets alone.
     ///
     /// # Errors
     /// Those of [`Session::prefill`] of the first sequence that has one, and then nothing was appended to any;
     /// [`crate::Kind::Internal`] for sessions of several models.
-    pub fn forward_many(&self, feeds: &mut [Feed<'_>]) -> Result<Vec<Vec<f32>>> {
+    pub fn forward_many(&self, feeds: &mut [Feed<'_>], logits: &mut Vec<f32>) -> Result<()> {
         let mut feeds: Vec<_> = feeds.iter_mut().map(|f| (&mut f.session.context, f.ids, f.want)).collect();
-        Context::forward_many(&mut feeds)
+        Context::forward_many(&mut feeds, logits)
     }
 }
 

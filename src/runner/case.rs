@@ -16,6 +16,8 @@ use std::time::Instant;
 pub struct Job {
     /// The case.
     pub case: Case,
+    /// The prompts of the case, or those of the cases that differ from it in the prompt alone, its own among them.
+    pub prompts: Vec<(String, String)>,
     /// Who takes part.
     pub cast: Cast,
     /// What is known about the model.
@@ -50,7 +52,7 @@ impl Job {
                 Opponent::Runtime(runtime) => Against::Runtime(&**runtime),
             }),
             prompt: case.prompt.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
-            prompts: &case.prompts,
+            prompts: &self.prompts,
             tokens: case.tokens,
             settings: &settings,
             references: &*self.references,

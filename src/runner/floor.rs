@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::references::ModelReferences;
 use super::schedule::{Schedule, grouped};
 use super::stage::Stage;
-use crate::playbook::{Case, Probe};
+use crate::playbook::{At, Case, Probe};
 use crate::record::{CaseRecord, Event, Verdict};
 use crate::subject::{Answer, Subject};
 use crate::{Error, Result};
@@ -124,7 +124,8 @@ impl Floor<'_> {
             Ok(cast) => {
                 subjects = cast.subjects();
                 let references = Arc::clone(self.references.get(&case.model)?);
-                let job = Job { case: case.clone(), cast, references, file: self.file.clone() };
+                let prompts = prompts(case, self.cases);
+                let job = Job { case: case.clone(), prompts, cast, references, file: self.file.clone() };
                 self.isolated(case, desk, move || job.judge())?
             }
         };
@@ -172,6 +173,18 @@ impl Floor<'_> {
         self.stage.abandon(case);
         Some(unanswered)
     }
+}
+
+/// All prompts of `case`; of a case of one prompt those of all `cases` that differ from it in the prompt alone.
+fn prompts(case: &Case, cases: &[Case]) -> Vec<(String, String)> {
+    if case.prompt.is_none() {
+        return case.prompts.clone();
+    }
+    // A use of a gate has one place in the playbook.
+    fn of(case: &Case) -> (At, [&str; 5]) {
+        (case.at, [&case.suite, &case.gate, &case.model, &case.artifact, &case.backend])
+    }
+    cases.iter().filter(|other| of(other) == of(case)).filter_map(|other| other.prompt.clone()).collect()
 }
 
 impl Desk<'_> {

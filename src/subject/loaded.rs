@@ -204,8 +204,17 @@ impl Subject for Loaded {
     }
 
     fn generate(&self, prompt: &str, tokens: usize) -> Answer<Arc<Generated>> {
-        let engine = self.engine()?;
-        self.blame(engine.generate(prompt, tokens))
+        let mut answers = self.generate_many(&[prompt], tokens);
+        answers.pop().unwrap_or_else(|| Err(Unable::Vacuous("a prompt was not answered".into())))
+    }
+
+    fn generate_many(&self, prompts: &[&str], tokens: usize) -> Vec<Answer<Arc<Generated>>> {
+        match self.engine() {
+            Ok(engine) => {
+                engine.generate_many(prompts, tokens).into_iter().map(|answer| self.blame(answer)).collect()
+            }
+            Err(unable) => prompts.iter().map(|_| Err(unable.clone())).collect(),
+        }
     }
 
     fn logits(&self, ids: &[u32]) -> Answer<Arc<LogitRows>> {

@@ -56,6 +56,12 @@ pub trait Subject: Send + Sync {
     /// Greedy generation of at most `tokens` tokens after `prompt`, which is encoded with special tokens.
     fn generate(&self, prompt: &str, tokens: usize) -> Answer<Arc<Generated>>;
 
+    /// [`Subject::generate`] after every prompt, each as it is answered alone: one that cannot be answered spoils no
+    /// other. Asked together they cost less.
+    fn generate_many(&self, prompts: &[&str], tokens: usize) -> Vec<Answer<Arc<Generated>>> {
+        prompts.iter().map(|prompt| self.generate(prompt, tokens)).collect()
+    }
+
     /// Teacher-forced logits: row `i` is the distribution of what follows `ids[..=i]`.
     fn logits(&self, ids: &[u32]) -> Answer<Arc<LogitRows>>;
 

@@ -3,11 +3,13 @@
 use super::artifact::Artifact;
 use super::distributions::Taking;
 use super::{DistributionPlan, Divergences, Figure, Generated, KeptReference, LogitRows, SelfTest, Speed};
-use crate::Result;
-use crate::infer::{EngineOptions, GenerateOptions, LoadedModel, Sampling, generate, perplexity};
+use crate::infer::{
+    EngineOptions, GenerateOptions, LoadedModel, Sampling, generate, generate_many, perplexity,
+};
 use crate::oracle::StoredReference;
 use crate::record::Adapter;
 use crate::tokenizer::Tokenizer;
+use crate::{Error, Kind, Result};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -63,36 +65,57 @@ impl Running {
         Running::new(artifact, self.options.clone(), self.folder.clone())
     }
 
-    pub fn generate(&self, prompt: &str, tokens: usize) -> Result<Arc<Generated>> {
-        let key = (prompt.to_owned(), tokens);
-        if let Some(known) = lock(&self.generations).get(&key) {
-            return Ok(Arc::clone(known));
+    /// What follows every prompt; what is not known yet is generated in common passes.
+    pub fn generate_many(&self, prompts: &[&str], tokens: usize) -> Vec<Result<Arc<Generated>>> {
+        let key = |prompt: &str| (prompt.to_owned(), tokens);
+        let mut unknown: Vec<&str> = Vec::new();
+        for prompt in prompts {
+            if !unknown.contains(prompt) && !lock(&self.generations).contains_key(&key(prompt)) {
+                unknown.push(prompt);
+            }
         }
-        let tokenizer = self.artifact.tokenizer()?;
-        let prompt_ids = tokenizer.encode(prompt, true)?;
-        let options = GenerateOptions {
-            max_tokens: tokens,
-            stop: tokenizer.stop_ids(),
-            sampling: Sampling::Greedy,
-            logprobs: 0,
+        let mut failed: HashMap<&str, Error> = HashMap::new();
+        for (prompt, made) in unknown.iter().zip(self.generate_anew(&unknown, tokens)) {
+            match made {
+                Ok(made) => drop(lock(&self.generations).insert(key(prompt), Arc::new(made))),
+                Err(error) => drop(failed.insert(prompt, error)),
+            }
+        }
+        let known = lock(&self.generations);
+        let answer = |prompt: &&str| match (known.get(&key(prompt)), failed.get(prompt)) {
+            (Some(known), _) => Ok(Arc::clone(known)),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Err(Error::new(Kind::Internal, "generation", "a prompt was not answered")),
         };
-        let done = generate(&self.model()?, &prompt_ids, &options, &mut |_| ControlFlow::Continue(()))?;
-        let text = tokenizer.decode(&done.tokens, true);
-        let generated = Arc::new(Generated { prompt_ids, tokens: done.tokens, text });
-        lock(&self.generations).insert(key, Arc::clone(&generated));
-        Ok(generated)
+        prompts.iter().map(answer).collect()
+    }
+
+    /// Of every prompt one answer, in order.
+    fn generate_anew(&self, prompts: &[&str], tokens: usize) -> Vec<Result<Generated>> {
+        let with = || Ok((self.artifact.tokenizer()?, self.model()?));
+        let (tokenizer, model): (Arc<Tokenizer>, LoadedModel) = match with() {
+            Ok(with) => with,
+            Err(error) => return prompts.iter().map(|_| Err(Error::clone(&error))).collect(),
+        };
+        let ids: Vec<Result<Vec<u32>>> =
+            prompts.iter().map(|prompt| tokenizer.encode(prompt, true)).collect();
+        let fed: Vec<&[u32]> = ids.iter().flatten().map(Vec::as_slice).collect();
+        let mut done = generate_many(&model, &fed, &greedy(&tokenizer, tokens)).into_iter();
+        let answer = |prompt_ids: Result<Vec<u32>>| {
+            let prompt_ids = prompt_ids?;
+            let unanswered = || Err(Error::new(Kind::Internal, "generation", "a prompt was not answered"));
+            let tokens = done.next().unwrap_or_else(unanswered)?.tokens;
+            let text = tokenizer.decode(&tokens, true);
+            Ok(Generated { prompt_ids, tokens, text })
+        };
+        ids.into_iter().map(answer).collect()
     }
 
     /// A generation that is timed and not kept.
     pub fn speed(&self, prompt: &str, tokens: usize) -> Result<Speed> {
         let tokenizer = self.artifact.tokenizer()?;
         let prompt_ids = tokenizer.encode(prompt, true)?;
-        let options = GenerateOptions {
-            max_tokens: tokens,
-            stop: tokenizer.stop_ids(),
-            sampling: Sampling::Greedy,
-            logprobs: 0,
-        };
+        let options = greedy(&tokenizer, tokens);
         let model = self.model()?;
         let start = Instant::now();
         let done = generate(&model, &prompt_ids, &options, &mut |_| ControlFlow::Continue(()))?;
@@ -177,6 +200,16 @@ impl Running {
     pub fn model(&self) -> Result<LoadedModel> {
         let model = self.artifact.model()?;
         self.model.get_or_init(|| LoadedModel::load(&model, &self.options)).clone()
+    }
+}
+
+/// At most `tokens` tokens, each the most probable.
+fn greedy(tokenizer: &Tokenizer, tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        max_tokens: tokens,
+        stop: tokenizer.stop_ids(),
+        sampling: Sampling::Greedy,
+        logprobs: 0,
     }
 }
 

@@ -416,7 +416,14 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn head(&self, norm: &Norm<Self>, head: &Matrix, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
+    fn head(
+        &self,
+        norm: &Norm<Self>,
+        head: &Matrix,
+        x: &Rows,
+        rows: &[usize],
+        logits: &mut [f32],
+    ) -> Result<()> {
         let mut chosen = Rows::new(x.width());
         chosen.set_n(rows.len());
         rows.iter().enumerate().for_each(|(i, t)| chosen.row_mut(i).copy_from_slice(x.row(*t)));
@@ -424,13 +431,12 @@ impl Backend for Cpu {
         self.norm(norm, &chosen, &mut normed)?;
 
         let vocab = head.n_rows();
-        let mut logits = vec![0.0; rows.len() * vocab];
-        let out = SharedRows::new(&mut logits, vocab, vocab);
+        let out = SharedRows::new(logits, vocab, vocab);
         self.over_rows(&[head], None, &normed, &|_, rows, quantized| {
             // SAFETY: the pieces do not overlap.
             let sink = unsafe { Sink::new(None, (Store::Set, out), rows.clone()) };
             head.multiply(self.isa, &normed, quantized, rows, sink);
         });
-        Ok(logits)
+        Ok(())
     }
 }

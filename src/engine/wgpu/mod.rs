@@ -260,8 +260,8 @@ impl Backend for Wgpu {
 
     fn download(&self, buffer: &Rows) -> Result<Vec<f32>> {
         let stride = buffer.stride();
-        let bytes = self.recorder.read(&buffer.memory(&self.device)?, (buffer.n * stride * 4) as u64)?;
-        let padded: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let mut padded = vec![0f32; buffer.n * stride];
+        self.recorder.read(&buffer.memory(&self.device)?, bytemuck::cast_slice_mut(&mut padded))?;
         Ok(padded.chunks_exact(stride).flat_map(|row| &row[..buffer.width]).copied().collect())
     }
 
@@ -460,24 +460,30 @@ impl Backend for Wgpu {
         session.end()
     }
 
-    fn head(&self, norm: &Norm<Self>, head: &Matrix, x: &Rows, rows: &[usize]) -> Result<Vec<f32>> {
+    fn head(
+        &self,
+        norm: &Norm<Self>,
+        head: &Matrix,
+        x: &Rows,
+        rows: &[usize],
+        logits: &mut [f32],
+    ) -> Result<()> {
         let mut normed = Rows::new(x.width);
         self.norm_rows(norm, x, Some(rows), &mut normed)?;
-        let vocab = head.rows;
-        let row_bytes = vocab * size_of::<f32>();
-        let most = self.device.limits.max_storage_buffer_binding_size as usize;
-        if row_bytes > most {
-            let what = format!("the logits of one token take {row_bytes} bytes, a binding holds {most}");
-            return Err(self.device.error(what));
+        let (vocab, bytes) = (head.rows, size_of_val(logits) as u64);
+        // Kernels see the logits of all rows in one binding.
+        let most = self.device.limits.max_storage_buffer_binding_size;
+        if bytes > most {
+            let what = format!("logits of {} tokens take {bytes} bytes, a binding holds {most}", rows.len());
+            return Err(self.device.error(what).hint("ask for the logits of fewer tokens at once"));
         }
-        let _ = (head, row_bytes);
-        let memory = Memory::new(&self.device, (rows.len() * row_bytes) as u64, STORAGE)?;
+        let memory = Memory::new(&self.device, bytes, STORAGE)?;
         let mut session = self.recorder.session(0)?;
         let out = Out { memory: &memory, stride: vocab, epilogue: Epilogue::Set };
-        self.product(&mut session, (head, None), (&normed.memory(&self.device)?, rows.len(), normed.stride()), &out)?;
+        let from = (&normed.memory(&self.device)?, rows.len(), normed.stride());
+        self.product(&mut session, (head, None), from, &out)?;
         drop(session);
-        let bytes = self.recorder.read(&memory, (rows.len() * row_bytes) as u64)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.recorder.read(&memory, bytemuck::cast_slice_mut(logits))
     }
 }
 

@@ -81,11 +81,15 @@ impl Recorder {
         Ok(session)
     }
 
-    /// Waits until everything recorded is done and returns `size` bytes of `from`.
+    /// Waits until everything recorded is done, then fills `bytes` from the beginning of `from`.
     ///
     /// # Errors
     /// [`crate::Kind::Environment`] where the device is lost or has no memory.
-    pub fn read(&self, from: &Arc<Memory>, size: u64) -> Result<Vec<u8>> {
+    pub fn read(&self, from: &Arc<Memory>, bytes: &mut [u8]) -> Result<()> {
+        let size = bytes.len() as u64;
+        if size == 0 {
+            return Ok(());
+        }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let kept = self.landing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let landing = match kept {
@@ -110,11 +114,11 @@ impl Recorder {
             None => return Err(self.device.give_up("a buffer was not mapped after its work was done".into())),
         }
         let view = landing.raw.get_mapped_range(0..size).map_err(|e| self.device.give_up(words(&e)))?;
-        let bytes = view.to_vec();
+        bytes.copy_from_slice(&view);
         drop(view);
         landing.raw.unmap();
         *self.landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(landing);
-        Ok(bytes)
+        Ok(())
     }
 
     /// Waits until that submission is done.
