@@ -14,6 +14,9 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use std::time::Duration;
 
+/// What every operation of these benches is.
+const SOUND: &str = "sound operands";
+
 const WIDTH: usize = 1024;
 const WIDE: usize = 2816;
 const HEADS: Heads = Heads { n_heads: 16, n_kv_heads: 4, head_dim: 64, scale: 0.125 };
@@ -60,7 +63,7 @@ fn products(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("matmul-{numerics:?}-{tokens}"));
         for &dtype in ENCODINGS {
             let weight = linear(&cpu, dtype, WIDE, WIDTH);
-            let x = cpu.upload(WIDTH, &values(tokens * WIDTH));
+            let x = cpu.upload(WIDTH, &values(tokens * WIDTH)).expect(SOUND);
             let mut out = cpu.buffer(WIDE);
             group.throughput(match tokens {
                 1 => Throughput::Bytes((WIDE * WIDTH / dtype.block_len() * dtype.block_bytes()) as u64),
@@ -83,16 +86,16 @@ fn attention(c: &mut Criterion) {
         let cpu = cpu(numerics);
         let mut cache = cpu.cache(&HEADS);
         let n = depth + tokens;
-        let mut q = cpu.upload(q_width, &values(n * q_width));
-        let mut k = cpu.upload(kv_width, &values(n * kv_width));
-        let v = cpu.upload(kv_width, &values(n * kv_width));
+        let mut q = cpu.upload(q_width, &values(n * q_width)).expect(SOUND);
+        let mut k = cpu.upload(kv_width, &values(n * kv_width)).expect(SOUND);
+        let v = cpu.upload(kv_width, &values(n * kv_width)).expect(SOUND);
         let all = Part { rows: 0..n, start: 0, cache: &mut cache };
-        cpu.rope_store(&HEADS, None, (&mut q, &mut k, &v), &mut [all]);
-        let last = cpu.upload(q_width, &values(tokens * q_width));
+        cpu.rope_store(&HEADS, None, (&mut q, &mut k, &v), &mut [all]).expect(SOUND);
+        let last = cpu.upload(q_width, &values(tokens * q_width)).expect(SOUND);
         let mut out = cpu.buffer(q_width);
         let parts = [Part { rows: 0..tokens, start: depth, cache: &mut cache }];
         group.bench_function(format!("{numerics:?}-{tokens}-after-{depth}"), |b| {
-            b.iter(|| cpu.attend(&HEADS, None, black_box(&last), &parts, &mut out));
+            b.iter(|| cpu.attend(&HEADS, None, black_box(&last), &parts, &mut out).expect(SOUND));
         });
     }
     group.finish();
@@ -102,11 +105,17 @@ fn norm(c: &mut Criterion) {
     let cpu = cpu(Numerics::Exact);
     let mut group = c.benchmark_group("norm");
     for kind in [NormKind::Rms, NormKind::Layer] {
-        let bias = (kind == NormKind::Layer).then(|| cpu.vector(values(WIDTH)));
-        let norm = Norm { rule: NormRule { kind, eps: 1e-5 }, weight: cpu.vector(values(WIDTH)), bias };
-        let x = cpu.upload(WIDTH, &values(WIDTH));
+        let bias = (kind == NormKind::Layer).then(|| cpu.vector(values(WIDTH)).expect(SOUND));
+        let norm = Norm {
+            rule: NormRule { kind, eps: 1e-5 },
+            weight: cpu.vector(values(WIDTH)).expect(SOUND),
+            bias,
+        };
+        let x = cpu.upload(WIDTH, &values(WIDTH)).expect(SOUND);
         let mut out = cpu.buffer(WIDTH);
-        group.bench_function(format!("{kind:?}"), |b| b.iter(|| cpu.norm(&norm, black_box(&x), &mut out)));
+        group.bench_function(format!("{kind:?}"), |b| {
+            b.iter(|| cpu.norm(&norm, black_box(&x), &mut out).expect(SOUND))
+        });
     }
     group.finish();
 }

@@ -1,7 +1,8 @@
 // Activations, and the exponential that they and attention share.
 //
 // Contracts: contracts/kernels/{silu,gelu,swiglu,softmax}.yaml. CPU twin: src/engine/cpu/elementwise.rs, whose
-// operations these are one by one: the exponential of a driver may be off by many units in the last place.
+// operations these are: the exponential of a driver may be off by many units in the last place. The rounding is a builtin,
+// as adding and taking away a large number, which the CPU does, may be left out by a compiler of shaders.
 
 // exp(x) for x in -87..=88, clamped to it: 2^n times the Taylor sum of exp(r) to the 7th power, with
 // n = round(x / ln 2) and |r| <= ln 2 / 2. NaN stays NaN, told by its bits: a driver may assume that there is none.
@@ -10,8 +11,7 @@ fn exponential(argument: f32) -> f32 {
         return argument;
     }
     let x = min(max(argument, -87.0), 88.0);
-    let shifted = fma(x, 1.4426950408889634, 12582912.0);
-    let n = shifted - 12582912.0;
+    let n = round(x * 1.4426950408889634);
     let r = fma(n, 2.1219444e-4, fma(n, -0.6933594, x));
     var sum = 1.0 / 5040.0;
     sum = fma(sum, r, 1.0 / 720.0);
@@ -21,8 +21,7 @@ fn exponential(argument: f32) -> f32 {
     sum = fma(sum, r, 0.5);
     sum = fma(sum, r, 1.0);
     sum = fma(sum, r, 1.0);
-    // The low bits of `shifted` are n.
-    return sum * bitcast<f32>((bitcast<u32>(shifted) + 127u) << 23u);
+    return sum * bitcast<f32>(u32(i32(n) + 127) << 23u);
 }
 
 // x / (1 + exp(-x)).

@@ -1,14 +1,13 @@
 // RMS norm of every head, in place: x[t, h] = weight * x[t, h] / sqrt(mean(x[t, h]²) + eps).
 //
 // Contract: contracts/kernels/rms_norm.yaml. CPU twin: src/engine/cpu/elementwise.rs.
-// x       [n, stride] f32, of which a token uses `heads * width` columns
+// x       [n, stride] f32, a token's heads beside each other
 // weight  [width]
 // Workgroup (64): one head of one token, in the order of rms_norm.wgsl.
 
 struct Params {
     width: u32,
     stride: u32,
-    heads: u32,
     eps: f32,
 }
 

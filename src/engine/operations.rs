@@ -13,8 +13,20 @@ use crate::tensor::DType;
 /// Sizes with partial vectors, partial tiles and several of both: tokens, rows, columns.
 const SIZES: [(usize, usize, usize); 4] = [(1, 37, 32), (2, 5, 96), (13, 131, 544), (7, 64, 1536)];
 
+/// What every operation of these tests is.
+const SOUND: &str = "sound operands, and memory for them";
+
 fn backends() -> impl Iterator<Item = Cpu> {
     Isa::available().into_iter().map(|isa| Cpu::with(isa, 2, Numerics::Exact).expect("threads can be made"))
+}
+
+/// Runs a block for the `cpu` backend on every instruction set, and for the GPU where there is an adapter.
+macro_rules! on_every_backend {
+    ($b:ident => $body:block) => {
+        for $b in backends() $body
+        #[cfg(feature = "wgpu")]
+        if let Some($b) = super::wgpu::for_tests(Numerics::Exact) $body
+    };
 }
 
 fn values(random: &mut Random, n: usize, spread: f32) -> Vec<f32> {
@@ -26,7 +38,7 @@ fn weight(random: &mut Random, dtype: DType, rows: usize, columns: usize) -> Wei
 }
 
 fn linear<B: Backend>(backend: &B, weight: &Weight, bias: Option<&[f32]>) -> Linear<B> {
-    let bias = bias.map(|b| backend.vector(b.to_vec()));
+    let bias = bias.map(|b| backend.vector(b.to_vec()).expect("memory"));
     Linear { weight: backend.matrix(weight).expect("a float encoding"), bias }
 }
 
@@ -44,12 +56,12 @@ fn judge(kernel: &str, expected: &[f32], found: &[f32], case: &str) {
 fn matmul_follows_its_contract() {
     fn run<B: Backend>(b: &B, w: &Weight, bias: &[f32], x: &[f32], residual: &[f32]) -> [Vec<f32>; 2] {
         let (rows, columns) = (w.tensor.shape.0[0], w.tensor.shape.0[1]);
-        let x = b.upload(columns, x);
+        let x = b.upload(columns, x).expect(SOUND);
         let mut y = b.buffer(rows);
         b.linear([&linear(b, w, None)], &x, [&mut y]).expect("valid");
-        let mut sum = b.upload(rows, residual);
+        let mut sum = b.upload(rows, residual).expect(SOUND);
         b.linear_add(&linear(b, w, Some(bias)), &x, &mut sum).expect("valid");
-        [b.download(&y), b.download(&sum)]
+        [b.download(&y).expect(SOUND), b.download(&sum).expect(SOUND)]
     }
     let mut random = Random(1);
     for (n, rows, columns) in SIZES {
@@ -61,12 +73,12 @@ fn matmul_follows_its_contract() {
             let (bias, x) = (values(&mut random, rows, 3.0), values(&mut random, n * columns, 2.0));
             let residual = values(&mut random, n * rows, 5.0);
             let expected = run(&Reference, &w, &bias, &x, &residual);
-            for cpu in backends() {
-                let found = run(&cpu, &w, &bias, &x, &residual);
+            on_every_backend!(b => {
+                let found = run(&b, &w, &bias, &x, &residual);
                 for (expected, found) in expected.iter().zip(&found) {
                     judge("matmul", expected, found, &format!("{dtype} {n} x {rows} x {columns}"));
                 }
-            }
+            });
         }
     }
 }
@@ -74,11 +86,11 @@ fn matmul_follows_its_contract() {
 #[test]
 fn norms_follow_their_contracts() {
     fn run<B: Backend>(b: &B, rule: NormRule, w: &[f32], bias: &[f32], x: &[f32]) -> Vec<f32> {
-        let x = b.upload(w.len(), x);
+        let x = b.upload(w.len(), x).expect(SOUND);
         let mut y = b.buffer(w.len());
-        let bias = (rule.kind == NormKind::Layer).then(|| b.vector(bias.to_vec()));
-        b.norm(&Norm { rule, weight: b.vector(w.to_vec()), bias }, &x, &mut y);
-        b.download(&y)
+        let bias = (rule.kind == NormKind::Layer).then(|| b.vector(bias.to_vec()).expect(SOUND));
+        b.norm(&Norm { rule, weight: b.vector(w.to_vec()).expect(SOUND), bias }, &x, &mut y).expect(SOUND);
+        b.download(&y).expect(SOUND)
     }
     let mut random = Random(2);
     for (kind, name) in [(NormKind::Rms, "rms_norm"), (NormKind::Layer, "layer_norm")] {
@@ -89,9 +101,9 @@ fn norms_follow_their_contracts() {
                 let (w, bias) = (values(&mut random, width, 2.0), values(&mut random, width, 1.0));
                 let x: Vec<f32> = values(&mut random, n * width, spread).iter().map(|v| v + center).collect();
                 let expected = run(&Reference, rule, &w, &bias, &x);
-                for cpu in backends() {
-                    judge(name, &expected, &run(&cpu, rule, &w, &bias, &x), &format!("{n} x {width}"));
-                }
+                on_every_backend!(b => {
+                    judge(name, &expected, &run(&b, rule, &w, &bias, &x), &format!("{n} x {width}"));
+                });
             }
         }
     }
@@ -105,12 +117,12 @@ fn softmax_follows_its_contract() {
             let scores = values(&mut random, n, spread);
             let exact: Vec<f64> = scores.iter().map(|s| f64::from(*s)).collect();
             let expected: Vec<f32> = reference::softmax(&exact).iter().map(|p| *p as f32).collect();
-            for cpu in backends() {
-                let found = softmax(&cpu, &scores);
+            on_every_backend!(b => {
+                let found = softmax(&b, &scores);
                 judge("softmax", &expected, &found, &format!("{n} scores within {spread}"));
                 let sum: f64 = found.iter().map(|p| f64::from(*p)).sum();
                 assert!((sum - 1.0).abs() < 1e-6, "{n} scores sum to {sum}");
-            }
+            });
         }
     }
 }
@@ -120,13 +132,13 @@ fn softmax_ignores_a_shift() {
     // Quarters below 16 stay exact when 64 is added; the scores fill more than one split.
     let scores: Vec<f32> = (0..300).map(|i| (i * 7 % 64) as f32 / 4.0).collect();
     let shifted: Vec<f32> = scores.iter().map(|s| s + 64.0).collect();
-    for cpu in backends() {
-        assert_eq!(softmax(&cpu, &scores), softmax(&cpu, &shifted));
-    }
+    on_every_backend!(b => {
+        assert_eq!(softmax(&b, &scores), softmax(&b, &shifted));
+    });
 }
 
 /// Attention whose scores are given and whose values are the unit vectors gives the weights themselves.
-fn softmax(cpu: &Cpu, scores: &[f32]) -> Vec<f32> {
+fn softmax<B: Backend>(b: &B, scores: &[f32]) -> Vec<f32> {
     let n = scores.len();
     let heads = Heads { n_heads: 1, n_kv_heads: 1, head_dim: n, scale: 1.0 };
     let (mut keys, mut units) = (vec![0.0; n * n], vec![0.0; n * n]);
@@ -134,17 +146,18 @@ fn softmax(cpu: &Cpu, scores: &[f32]) -> Vec<f32> {
         keys[i * n] = *score;
         units[i * n + i] = 1.0;
     }
-    let mut cache = cpu.cache(&heads);
-    let (mut q, mut k, v) = (cpu.upload(n, &units), cpu.upload(n, &keys), cpu.upload(n, &units));
-    cpu.rope_store(
-        &heads,
-        None,
-        (&mut q, &mut k, &v),
-        &mut [Part { rows: 0..n, start: 0, cache: &mut cache }],
+    let mut cache = b.cache(&heads);
+    let (mut q, mut k, v) = (
+        b.upload(n, &units).expect(SOUND),
+        b.upload(n, &keys).expect(SOUND),
+        b.upload(n, &units).expect(SOUND),
     );
-    let (q, mut out) = (cpu.upload(n, &units[..n]), cpu.buffer(n));
-    cpu.attend(&heads, None, &q, &[Part { rows: 0..1, start: n - 1, cache: &mut cache }], &mut out);
-    cpu.download(&out)
+    b.rope_store(&heads, None, (&mut q, &mut k, &v), &mut [Part { rows: 0..n, start: 0, cache: &mut cache }])
+        .expect(SOUND);
+    let (q, mut out) = (b.upload(n, &units[..n]).expect(SOUND), b.buffer(n));
+    b.attend(&heads, None, &q, &[Part { rows: 0..1, start: n - 1, cache: &mut cache }], &mut out)
+        .expect(SOUND);
+    b.download(&out).expect(SOUND)
 }
 
 /// Queries, keys and values `[n, heads, head_dim]` of one sequence.
@@ -161,15 +174,15 @@ fn attention<B: Backend>(
     let (wide, narrow) = (heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim);
     let (mut last, mut start) = (Vec::new(), 0);
     for &end in ends {
-        let mut q = b.upload(wide, &q[start * wide..end * wide]);
-        let mut k = b.upload(narrow, &k[start * narrow..end * narrow]);
-        let v = b.upload(narrow, &v[start * narrow..end * narrow]);
+        let mut q = b.upload(wide, &q[start * wide..end * wide]).expect(SOUND);
+        let mut k = b.upload(narrow, &k[start * narrow..end * narrow]).expect(SOUND);
+        let v = b.upload(narrow, &v[start * narrow..end * narrow]).expect(SOUND);
         let angles = rope.map(|r| r.angles(start..end));
         let mut parts = [Part { rows: 0..end - start, start, cache: &mut cache }];
-        b.rope_store(heads, angles.as_ref(), (&mut q, &mut k, &v), &mut parts);
+        b.rope_store(heads, angles.as_ref(), (&mut q, &mut k, &v), &mut parts).expect(SOUND);
         let mut out = b.buffer(wide);
-        b.attend(heads, window, &q, &parts, &mut out);
-        (last, start) = (b.download(&out), end);
+        b.attend(heads, window, &q, &parts, &mut out).expect(SOUND);
+        (last, start) = (b.download(&out).expect(SOUND), end);
     }
     last
 }
@@ -199,17 +212,17 @@ fn attention_follows_its_contract() {
                 "a window must be seen: {window:?}"
             );
             let mut bits = None;
-            for cpu in backends() {
+            on_every_backend!(b => {
                 let case = format!("width {head_dim}, {n} positions, {window:?}");
-                let whole = (cpu.cache(&heads), window, &[first, n][..]);
-                let found = attention(&cpu, &heads, Some(&rope), &qkv, whole);
+                let whole = (b.cache(&heads), window, &[first, n][..]);
+                let found = attention(&b, &heads, Some(&rope), &qkv, whole);
                 judge("attention", &expected, &found, &case);
                 let ends: Vec<usize> = [first].into_iter().chain(n - (n - first).min(20)..=n).collect();
-                let one_by_one = (cpu.cache(&heads), window, ends.as_slice());
-                let last = attention(&cpu, &heads, Some(&rope), &qkv, one_by_one);
+                let one_by_one = (b.cache(&heads), window, ends.as_slice());
+                let last = attention(&b, &heads, Some(&rope), &qkv, one_by_one);
                 assert!(found.ends_with(&last), "{case}: one token alone");
                 assert!(*bits.get_or_insert(found.clone()) == found, "{case}: another instruction set");
-            }
+            });
         }
     }
 }
@@ -265,10 +278,12 @@ fn sequences_in_one_pass_attend_to_themselves() {
             let (mut pass, mut parts, mut row) = ([vec![], vec![], vec![]], vec![], 0);
             for (((before, n), qkv), cache) in sequences.iter().zip(&all).zip(&mut caches) {
                 let cut = |i: usize, width: usize| qkv[i].split_at(before * width);
-                let [mut q, mut k] = [(0, 128), (1, 64)].map(|(i, width)| cpu.upload(width, cut(i, width).0));
-                let (v, first) = (cpu.upload(64, cut(2, 64).0), Part { rows: 0..*before, start: 0, cache });
+                let [mut q, mut k] =
+                    [(0, 128), (1, 64)].map(|(i, width)| cpu.upload(width, cut(i, width).0).expect(SOUND));
+                let (v, first) =
+                    (cpu.upload(64, cut(2, 64).0).expect(SOUND), Part { rows: 0..*before, start: 0, cache });
                 let mut first = [first];
-                cpu.rope_store(&heads, None, (&mut q, &mut k, &v), &mut first);
+                cpu.rope_store(&heads, None, (&mut q, &mut k, &v), &mut first).expect(SOUND);
                 let [first] = first;
                 [128, 64, 64]
                     .into_iter()
@@ -277,11 +292,18 @@ fn sequences_in_one_pass_attend_to_themselves() {
                 parts.push(Part { rows: row..row + n, start: *before, cache: first.cache });
                 row += n;
             }
-            let (mut q, mut k) = (cpu.upload(128, &pass[0]), cpu.upload(64, &pass[1]));
-            cpu.rope_store(&heads, None, (&mut q, &mut k, &cpu.upload(64, &pass[2])), &mut parts);
+            let (mut q, mut k) =
+                (cpu.upload(128, &pass[0]).expect(SOUND), cpu.upload(64, &pass[1]).expect(SOUND));
+            cpu.rope_store(
+                &heads,
+                None,
+                (&mut q, &mut k, &cpu.upload(64, &pass[2]).expect(SOUND)),
+                &mut parts,
+            )
+            .expect(SOUND);
             let mut out = cpu.buffer(128);
-            cpu.attend(&heads, Some(290), &q, &parts, &mut out);
-            assert!(cpu.download(&out) == alone.concat());
+            cpu.attend(&heads, Some(290), &q, &parts, &mut out).expect(SOUND);
+            assert!(cpu.download(&out).expect(SOUND) == alone.concat());
         }
     }
 }
@@ -312,15 +334,15 @@ fn activations_follow_their_contracts() {
 #[test]
 fn feed_forwards_follow_their_contracts() {
     fn run<B: Backend>(b: &B, gate: &Weight, up: &Weight, x: &[f32]) -> [Vec<f32>; 3] {
-        let x = b.upload(gate.tensor.shape.0[1], x);
+        let x = b.upload(gate.tensor.shape.0[1], x).expect(SOUND);
         let mut out = b.buffer(gate.tensor.shape.0[0]);
         let mut gated = |activation: Activation| {
             b.gated(activation, &linear(b, gate, None), &linear(b, up, None), &x, &mut out).expect("valid");
-            b.download(&out)
+            b.download(&out).expect(SOUND)
         };
         let (silu, gelu) = (gated(Activation::Silu), gated(Activation::GeluTanh));
         b.gelu(&linear(b, up, None), &x, &mut out).expect("valid");
-        [silu, b.download(&out), gelu]
+        [silu, b.download(&out).expect(SOUND), gelu]
     }
     let mut random = Random(5);
     for (n, rows, columns) in SIZES {
@@ -328,12 +350,12 @@ fn feed_forwards_follow_their_contracts() {
             (weight(&mut random, DType::Q8_0, rows, columns), weight(&mut random, DType::F16, rows, columns));
         let x = values(&mut random, n * columns, 0.2);
         let expected = run(&Reference, &gate, &up, &x);
-        for cpu in backends() {
-            let found = run(&cpu, &gate, &up, &x);
+        on_every_backend!(b => {
+            let found = run(&b, &gate, &up, &x);
             judge("swiglu", &expected[0], &found[0], &format!("{n} x {rows} x {columns}"));
             judge("swiglu", &expected[1], &found[1], &format!("{n} x {rows} x {columns}, ungated"));
             judge("swiglu", &expected[2], &found[2], &format!("{n} x {rows} x {columns}, GELU"));
-        }
+        });
     }
 }
 
@@ -343,24 +365,24 @@ fn embedding_follows_its_contract() {
         let mut x = b.buffer(96);
         b.embed(&b.matrix(table).expect("has a codec"), &[3, 0, 36, 3], &mut x).expect("valid");
         b.add_positions(&b.matrix(positions).expect("has a codec"), &[5, 6, 7, 8], &mut x).expect("valid");
-        b.download(&x)
+        b.download(&x).expect(SOUND)
     }
     let mut random = Random(6);
     let (table, positions) =
         (weight(&mut random, DType::Q4_0, 37, 96), weight(&mut random, DType::F32, 9, 96));
     let expected = run(&Reference, &table, &positions);
-    for cpu in backends() {
-        judge("embedding", &expected, &run(&cpu, &table, &positions), "four tokens");
-    }
+    on_every_backend!(b => {
+        judge("embedding", &expected, &run(&b, &table, &positions), "four tokens");
+    });
 }
 
 #[test]
 fn the_residual_follows_its_contract() {
     fn run<B: Backend>(b: &B, width: usize, x: &[f32], residual: &[f32]) -> Vec<f32> {
-        let mut stream = b.upload(width, residual);
-        b.scale(1.0 / 3.0, &mut stream);
-        b.add(&b.upload(width, x), &mut stream);
-        b.download(&stream)
+        let mut stream = b.upload(width, residual).expect(SOUND);
+        b.scale(1.0 / 3.0, &mut stream).expect(SOUND);
+        b.add(&b.upload(width, x).expect(SOUND), &mut stream).expect(SOUND);
+        b.download(&stream).expect(SOUND)
     }
     let mut random = Random(7);
     for (n, _, columns) in SIZES {
@@ -368,9 +390,9 @@ fn the_residual_follows_its_contract() {
         let (x, residual) = (values(&mut random, n * width, 1.0), values(&mut random, n * width, 1.0));
         let expected: Vec<f32> = x.iter().zip(&residual).map(|(x, r)| r * (1.0 / 3.0) + x).collect();
         judge("residual", &expected, &run(&Reference, width, &x, &residual), "the reference");
-        for cpu in backends() {
-            judge("residual", &expected, &run(&cpu, width, &x, &residual), &format!("{n} x {width}"));
-        }
+        on_every_backend!(b => {
+            judge("residual", &expected, &run(&b, width, &x, &residual), &format!("{n} x {width}"));
+        });
     }
 }
 
@@ -378,21 +400,21 @@ fn the_residual_follows_its_contract() {
 fn the_norm_of_heads_is_the_norm_of_each_head() {
     fn run<B: Backend>(b: &B, rows: usize, head_dim: usize, w: &[f32], x: &[f32]) -> [Vec<f32>; 2] {
         let rule = NormRule { kind: NormKind::Rms, eps: 1e-6 };
-        let norm = Norm { rule, weight: b.vector(w.to_vec()), bias: None };
-        let mut heads = b.upload(x.len() / rows, x);
-        b.norm_heads(&norm, head_dim, &mut heads);
+        let norm = Norm { rule, weight: b.vector(w.to_vec()).expect(SOUND), bias: None };
+        let mut heads = b.upload(x.len() / rows, x).expect(SOUND);
+        b.norm_heads(&norm, head_dim, &mut heads).expect(SOUND);
         let mut each = b.buffer(head_dim);
-        b.norm(&norm, &b.upload(head_dim, x), &mut each);
-        [b.download(&heads), b.download(&each)]
+        b.norm(&norm, &b.upload(head_dim, x).expect(SOUND), &mut each).expect(SOUND);
+        [b.download(&heads).expect(SOUND), b.download(&each).expect(SOUND)]
     }
     let mut random = Random(8);
     for (rows, heads, head_dim) in [(1, 2, 64), (3, 4, 16), (5, 3, 40)] {
         let w = values(&mut random, head_dim, 1.0);
         let x = values(&mut random, rows * heads * head_dim, 2.0);
-        for cpu in backends() {
-            let [found, expected] = run(&cpu, rows, head_dim, &w, &x);
+        on_every_backend!(b => {
+            let [found, expected] = run(&b, rows, head_dim, &w, &x);
             assert_eq!(found, expected, "{rows} x {heads} x {head_dim}");
-        }
+        });
         let [found, expected] = run(&Reference, rows, head_dim, &w, &x);
         judge("rms_norm", &expected, &found, "the reference");
     }

@@ -50,7 +50,8 @@ impl Cache {
                 let most = device.limits.max_storage_buffer_binding_size as usize / self.row_bytes.max(1);
                 let capacity = end.next_power_of_two().max(FIRST).min(most).max(end);
                 let size = (capacity * self.row_bytes) as u64;
-                let [keys, values] = [Memory::new(device, size, STORAGE)?, Memory::new(device, size, STORAGE)?];
+                let [keys, values] =
+                    [Memory::new(device, size, STORAGE)?, Memory::new(device, size, STORAGE)?];
                 let before = (start.min(self.positions) * self.row_bytes) as u64;
                 if let (Some(old), true) = (&old, before > 0) {
                     session.copy(&old.keys, 0, &keys, 0, before)?;

@@ -22,8 +22,9 @@ pub(super) struct Device {
     lost: Arc<OnceLock<String>>,
 }
 
-/// Those that were opened, as long as they answer: opening one anew would compile every kernel again.
-static OPENED: Mutex<Vec<Arc<Device>>> = Mutex::new(Vec::new());
+/// Those that were opened, each with what it was asked for by, as long as they answer: opening one anew would compile
+/// every kernel again.
+static OPENED: Mutex<Vec<(Option<String>, Arc<Device>)>> = Mutex::new(Vec::new());
 
 /// What the kernels profit from, where the adapter has it.
 const WELCOME: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
@@ -38,14 +39,17 @@ impl Device {
     /// [`Kind::Environment`] where there is no such adapter or it cannot be opened; [`Kind::Usage`] for a request
     /// that names none or several.
     pub fn open(request: Option<&str>) -> Result<Arc<Device>> {
-        let (adapter, info) = adapter::choose(request)?;
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.retain(|d| d.lost.get().is_none());
-        if let Some(device) = opened.iter().find(|d| d.info == info) {
+        opened.retain(|(_, device)| device.lost.get().is_none());
+        if let Some((_, device)) = opened.iter().find(|(by, _)| by.as_deref() == request) {
             return Ok(Arc::clone(device));
         }
-        let device = Arc::new(Device::new(&adapter, info)?);
-        opened.push(Arc::clone(&device));
+        let (adapter, info) = adapter::choose(request)?;
+        let device = match opened.iter().find(|(_, device)| device.info == info) {
+            Some((_, device)) => Arc::clone(device),
+            None => Arc::new(Device::new(&adapter, info)?),
+        };
+        opened.push((request.map(str::to_owned), Arc::clone(&device)));
         Ok(device)
     }
 

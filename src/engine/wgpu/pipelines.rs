@@ -78,7 +78,8 @@ impl Pipelines {
 fn compile(device: &Device, kernel: &Kernel) -> Pipeline {
     let (name, wgsl) = (kernel.name(), kernel.wgsl());
     let label = Some(name.as_str());
-    let descriptor = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(wgsl.as_str().into()) };
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(wgsl.as_str().into()) };
     // The tests run every kernel with the driver's checks.
     let module = if cfg!(debug_assertions) {
         device.raw.create_shader_module(descriptor)

@@ -5,11 +5,12 @@
 
 use super::device::{Device, words};
 use super::memory::{Memory, STORAGE};
-use super::upload::Upload;
 use super::pipelines::{IMMEDIATES, Kernel, Pipeline};
+use super::upload::Upload;
 use crate::Result;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 /// Steps that are recorded before the device gets them, so that it works while the next are recorded.
 const SUBMIT_AFTER: usize = 128;
@@ -100,19 +101,24 @@ impl Recorder {
         session.copy(from, 0, &landing, 0, size)?;
         let submitted = session.submit()?;
         drop(session);
-        let answer = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&answer);
+        let (tell, told) = mpsc::channel();
         landing.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            // Nobody listens any more where the wait below failed.
+            let _ = tell.send(result);
         });
         self.wait(submitted)?;
-        let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Another thread may have found the work done, and be about to tell.
+        let answer = loop {
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Ok(answer) => break answer,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.wait(None)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(self.device.give_up("a buffer was never mapped".into()));
+                }
+            }
+        };
         self.device.check()?;
-        match answer {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(self.device.give_up(words(&error))),
-            None => return Err(self.device.give_up("a buffer was not mapped after its work was done".into())),
-        }
+        answer.map_err(|e| self.device.give_up(words(&e)))?;
         let view = landing.raw.get_mapped_range(0..size).map_err(|e| self.device.give_up(words(&e)))?;
         bytes.copy_from_slice(&view);
         drop(view);
@@ -182,7 +188,10 @@ impl Session<'_> {
         let (group, _) = self.pending.groups.entry(key).or_insert_with(|| {
             let entries: Vec<wgpu::BindGroupEntry<'_>> = (0..)
                 .zip(&memories)
-                .map(|(binding, memory)| wgpu::BindGroupEntry { binding, resource: memory.raw.as_entire_binding() })
+                .map(|(binding, memory)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: memory.raw.as_entire_binding(),
+                })
                 .collect();
             let layout = &pipeline.bindings;
             let group = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
@@ -202,7 +211,14 @@ impl Session<'_> {
     ///
     /// # Errors
     /// Those of a submission.
-    pub fn copy(&mut self, from: &Arc<Memory>, from_at: u64, to: &Arc<Memory>, to_at: u64, size: u64) -> Result<()> {
+    pub fn copy(
+        &mut self,
+        from: &Arc<Memory>,
+        from_at: u64,
+        to: &Arc<Memory>,
+        to_at: u64,
+        size: u64,
+    ) -> Result<()> {
         let (from, to) = (Arc::clone(from), Arc::clone(to));
         self.pending.steps.push(Step::Copy { from, from_at, to, to_at, size });
         Ok(())

@@ -42,7 +42,13 @@ impl Upload {
     ///
     /// # Errors
     /// [`crate::Kind::Environment`] where the device is lost or has no memory to stage them in.
-    pub fn write(&mut self, to: &Arc<Memory>, at: u64, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+    pub fn write(
+        &mut self,
+        to: &Arc<Memory>,
+        at: u64,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<()> {
         let Some(size) = NonZeroU64::new(len.next_multiple_of(4) as u64) else { return Ok(()) };
         if self.waiting + size.get() > IN_FLIGHT {
             self.flush()?;
@@ -54,7 +60,8 @@ impl Upload {
         let (belt, encoder) = (&mut self.belt, &mut self.encoder);
         device
             .catch(|| {
-                let encoder = encoder.get_or_insert_with(|| device.raw.create_command_encoder(&Default::default()));
+                let encoder =
+                    encoder.get_or_insert_with(|| device.raw.create_command_encoder(&Default::default()));
                 belt.write_buffer(encoder, &to.raw, at, size).copy_from_slice(&bytes);
             })
             .map_err(|e| device.error(format!("no memory to copy {size} bytes through: {}", words(&e))))?;
