@@ -230,6 +230,7 @@ mod tests {
             limits: BTreeMap::new(),
             expect_fail: None,
             optional: false,
+            optional_backends: Vec::new(),
             timeout_s: 10,
             at: At { line: 9, column: 1 },
             probe: None,
