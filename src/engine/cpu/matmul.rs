@@ -148,7 +148,7 @@ impl Kernel for Batch<'_> {
     fn run<L: Lanes>(self) {
         let Batch(Product { matrix, x, rows, sink }, panel) = self;
         let vectors = x.vectors();
-        if matrix.width % WIDTH != 0 {
+        if !matrix.width.is_multiple_of(WIDTH) {
             // The last vectors are not written whole.
             panel.clear();
         }
