@@ -88,6 +88,32 @@ fn judge(gate: &str, model: &str, prompt: Option<&str>, subject: &Opened, other:
 }
 
 #[test]
+fn prompts_asked_together_are_answered_as_alone_and_remembered() {
+    for model in MODELS {
+        let source = root().join("models").join(model);
+        for backend in ["cpu", "cpu-fast"] {
+            let together = opened(&source, backend).in_role(Role::UnderTest);
+            let alone = opened(&source, backend).in_role(Role::UnderTest);
+            // One twice, one without a token where nothing is put before it, and one that was asked before.
+            let prompts = ["The capital of", "", "2 + 2 =", "The capital of", "def f(", "Hello"];
+            let asked_before = together.generate("Hello", 12);
+            let found = together.generate_many(&prompts, 12);
+            assert_eq!(found.len(), prompts.len());
+            for (prompt, found) in prompts.iter().zip(&found) {
+                assert_eq!(*found, alone.generate(prompt, 12), "{model} {backend} {prompt:?}");
+            }
+            assert_eq!(found[1].is_err(), alone.encode("", true) == Ok(Vec::new()));
+            for (first, again) in
+                [(&asked_before, &found[5]), (&found[0], &together.generate(prompts[0], 12))]
+            {
+                let (Ok(first), Ok(again)) = (first, again) else { panic!("{model} {backend}: {first:?}") };
+                assert!(Arc::ptr_eq(first, again), "{model} {backend}: an answer is kept");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_sources_pass_every_gate_that_needs_no_conversion() {
     for model in MODELS {
         let source = root().join("models").join(model);

@@ -132,7 +132,7 @@ fn statistics(
     label: &str,
     wrong: &mut Vec<(f64, String)>,
 ) -> f64 {
-    let (a, b) = (Statistics::of(before), Statistics::of(after));
+    let (a, b) = Statistics::of_both(before, after);
     let largest = a.min.abs().max(a.max.abs());
     let worst_case = law.worst_error(largest);
     let rows = [

@@ -124,7 +124,8 @@ fn score_on(
         model.forward_many(&mut feeds, &mut logits)?;
         let mut rows = logits.chunks_exact(model.config().vocab_size);
         for (first, labels, scores) in labels {
-            for (i, (row, label)) in rows.by_ref().zip(labels).enumerate() {
+            // The labels first: where they end, no row is taken.
+            for (i, (label, row)) in labels.iter().zip(rows.by_ref()).enumerate() {
                 scores.push(log_probability(row, *label).ok_or_else(|| not_a_number(first + i))?);
             }
         }

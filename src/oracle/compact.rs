@@ -41,28 +41,25 @@ impl CompactRow {
     /// `label`, or of no finite sum. `seed` is that of this position alone.
     pub fn of(row: &[f32], label: u32, k: usize, samples: usize, seed: u64) -> Option<CompactRow> {
         let label_logit = *row.get(label as usize)?;
-        let (weights, total, logsumexp) = exponentials(row)?;
+        let (mut weights, total, logsumexp) = exponentials(row)?;
         let top: Vec<Entry> = top_ids(row, k.max(1)).into_iter().map(|id| (id, row[id as usize])).collect();
-        let mut kept: Vec<usize> = top.iter().map(|(id, _)| *id as usize).collect();
-        kept.sort_unstable();
-        let tail = || {
-            let mut next = kept.iter().copied().peekable();
-            (0..row.len()).filter(move |i| next.next_if_eq(i).is_none())
-        };
+        // The probabilities of the rest: what is kept has none there, and adds nothing to any sum.
+        top.iter().for_each(|(id, _)| weights[*id as usize] = 0.0);
+        stats::divide(&mut weights, total);
+        let tail = weights;
         let (mut tail_mass, mut tail_plogp) = (0.0, 0.0);
-        for i in tail() {
-            let p = weights[i] / total;
+        for (p, x) in tail.iter().zip(row) {
             tail_mass += p;
             // 0 ln 0 is 0.
-            tail_plogp += if p > 0.0 { p * (f64::from(row[i]) - logsumexp) } else { 0.0 };
+            tail_plogp += if *p > 0.0 { p * (f64::from(*x) - logsumexp) } else { 0.0 };
         }
         // Systematic sampling: one random start, then equal steps through the mass.
         let mut sample = Vec::new();
         if tail_mass > 0.0 && samples > 0 {
             let step = tail_mass / samples as f64;
             let (mut passed, mut mark) = (0.0, SplitMix(seed).unit() * step);
-            for i in tail() {
-                passed += weights[i] / total;
+            for (i, p) in tail.iter().enumerate() {
+                passed += p;
                 while mark < passed && sample.len() < samples {
                     sample.push((i as u32, row[i]));
                     mark += step;

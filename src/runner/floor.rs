@@ -208,3 +208,53 @@ impl Desk<'_> {
 fn lock<'a, 'b>(desk: &'a Mutex<Desk<'b>>) -> MutexGuard<'a, Desk<'b>> {
     desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn case(gate: &str, artifact: &str, prompt: Option<&str>) -> Case {
+        let named = |name: &str| (name.to_owned(), format!("text of {name}"));
+        Case {
+            id: format!("s/{gate}/m/{artifact}/{prompt:?}"),
+            suite: "s".into(),
+            gate: gate.into(),
+            model: "m".into(),
+            artifact: artifact.into(),
+            backend: "cpu".into(),
+            prompt: prompt.map(named),
+            prompts: if prompt.is_none() { vec![named("x"), named("y")] } else { Vec::new() },
+            against: None,
+            tokens: 32,
+            limits: BTreeMap::new(),
+            expect_fail: None,
+            optional: false,
+            optional_backends: Vec::new(),
+            timeout_s: 10,
+            at: At { line: 9, column: 1 },
+            probe: None,
+        }
+    }
+
+    #[test]
+    fn a_case_of_one_prompt_knows_those_of_the_cases_beside_it() {
+        let mut elsewhere = case("canary", "a", Some("e"));
+        elsewhere.at.line += 1;
+        let cases = [
+            case("canary", "a", Some("x")),
+            case("canary", "b", Some("y")),
+            case("token-parity", "a", Some("z")),
+            elsewhere,
+            case("canary", "a", Some("y")),
+            case("contract-i1", "a", None),
+        ];
+        let names = |case: &Case| -> Vec<String> {
+            prompts(case, &cases).into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(&cases[0]), ["x", "y"]);
+        assert_eq!(names(&cases[4]), ["x", "y"]);
+        assert_eq!((names(&cases[1]), names(&cases[3])), (vec!["y".to_owned()], vec!["e".to_owned()]));
+        assert_eq!(names(&cases[5]), ["x", "y"]);
+    }
+}

@@ -33,6 +33,17 @@ pub fn largest(row: &[f32]) -> (f32, bool) {
     widest!(largest_in(row: &[f32]) -> (f32, bool))
 }
 
+/// How many blocks of [`BLOCK`] values at the start of a row hold nothing that is `least` or more; a last, shorter one
+/// counts as one.
+pub fn blocks_below(row: &[f32], least: f32) -> usize {
+    widest!(below_in(row: &[f32], least: f32) -> usize)
+}
+
+/// Divides every value.
+pub fn divide(values: &mut [f64], by: f64) {
+    widest!(divide_in(values: &mut [f64], by: f64) -> ())
+}
+
 /// `exp(x - max)` of every `x`, and their sum. `max` is finite and no less than any `x`; below `exp(-708)` all is 0.
 pub fn exponentials(row: &[f32], max: f32) -> (Vec<f64>, f64) {
     let mut weights = vec![0.0; row.len()];
@@ -54,6 +65,9 @@ pub fn weighted_difference(weights: &[f64], a: &[f32], b: &[f32]) -> f64 {
     widest!(difference_in(weights: &[f64], a: &[f32], b: &[f32]) -> f64)
 }
 
+/// So many values are looked at together.
+pub const BLOCK: usize = 64;
+
 /// Partial sums: element `i` belongs to sum `i % LANES`, and the sums are added in order of their number.
 const LANES: usize = 16;
 
@@ -70,6 +84,17 @@ fn largest_in(row: &[f32]) -> (f32, bool) {
     let all = best.iter().chain(rest);
     let max = all.fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
     (max, nan.contains(&true) || rest.iter().any(|x| x.is_nan()))
+}
+
+#[inline(always)]
+fn below_in(row: &[f32], least: f32) -> usize {
+    let holds_none = |block: &&[f32]| !block.iter().fold(false, |any, x| any | (*x >= least));
+    row.chunks(BLOCK).take_while(holds_none).count()
+}
+
+#[inline(always)]
+fn divide_in(values: &mut [f64], by: f64) {
+    values.iter_mut().for_each(|value| *value /= by);
 }
 
 #[inline(always)]
@@ -187,6 +212,12 @@ mod tests {
             assert_eq!(bits(&weights), bits(&plain));
             let sums = [sum, plain_sum, sum_of_exponentials(&a, max), sum_in(&a, max)];
             assert!(sums.iter().all(|s| s.to_bits() == sum.to_bits()), "{n}: {sums:?}");
+            let mut divided = weights.clone();
+            divide(&mut divided, 3.0);
+            assert_eq!(bits(&divided), bits(&plain.iter().map(|w| w / 3.0).collect::<Vec<_>>()));
+            for least in [-30.0, -1.0, 4.0, 9.0] {
+                assert_eq!(blocks_below(&a, least), below_in(&a, least));
+            }
             let differences = [weighted_difference(&weights, &a, &b), difference_in(&weights, &a, &b)];
             assert_eq!(differences[0].to_bits(), differences[1].to_bits());
         }

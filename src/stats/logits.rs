@@ -1,6 +1,8 @@
 //! Rows of logits: `[vocab]` f32, one per position.
 
-use super::exponentials::{exponentials, largest, sum_of_exponentials, weighted_difference};
+use super::exponentials::{
+    BLOCK, blocks_below, exponentials, largest, sum_of_exponentials, weighted_difference,
+};
 use std::cmp::Ordering;
 
 /// `ln(sum(exp(x)))`, shifted by the maximum so that it cannot overflow; -inf for an empty row, NaN for one with a NaN.
@@ -44,19 +46,20 @@ pub fn best_ids(row: &[f32], k: usize) -> Vec<u32> {
         return Vec::new();
     }
     let of = |id: u32| value(row, id);
-    // Blocks whose largest value is under the k-th best so far hold none of the best, and nearly all are.
+    // Blocks whose values are all under the k-th best so far hold none of the best, and nearly all are.
     let (room, mut least, mut ids) = (2 * k.max(BLOCK), f32::NEG_INFINITY, Vec::new());
-    for (at, block) in row.chunks(BLOCK).enumerate() {
-        if largest(block).0 < least {
-            continue;
-        }
-        let first = (at * BLOCK) as u32;
-        ids.extend((first..).take(block.len()).filter(|id| of(*id) >= least));
+    let mut start = 0;
+    while start < row.len() {
+        let end = (start + BLOCK).min(row.len());
+        ids.extend((start as u32..end as u32).filter(|id| of(*id) >= least));
         if ids.len() >= room {
             ids.select_nth_unstable_by(k - 1, better(row));
             ids.truncate(k);
             least = of(ids[k - 1]);
         }
+        // Every logit is at least the smallest, NaN among them.
+        let skipped = if least > f32::NEG_INFINITY { blocks_below(&row[end..], least) } else { 0 };
+        start = end + skipped * BLOCK;
     }
     if k < ids.len() {
         ids.select_nth_unstable_by(k - 1, better(row));
@@ -74,9 +77,6 @@ fn value(row: &[f32], id: u32) -> f32 {
 fn better(row: &[f32]) -> impl Fn(&u32, &u32) -> Ordering {
     |a, b| value(row, *b).total_cmp(&value(row, *a)).then(a.cmp(b))
 }
-
-/// So many logits are looked at together.
-const BLOCK: usize = 64;
 
 /// How far the best logit is from the second best; infinite for a row of one.
 pub fn top_two_gap(row: &[f32]) -> f64 {

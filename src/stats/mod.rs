@@ -18,7 +18,7 @@ pub use bootstrap::{Bounded, Cluster, FEWEST_CHUNKS, Resampling, SplitMix};
 pub use columns::spared_columns;
 pub use dice::Dice;
 pub use divergence::{Estimate, Position, QUANTILES, Summary, TOP, quantile, shared};
-pub use exponentials::{exponentials, largest};
+pub use exponentials::{divide, exponentials, largest};
 pub use logits::{argmax, best_ids, kl_divergence, log_softmax, logsumexp, top_ids, top_two_gap};
 pub use mcnemar::{McNemar, mcnemar};
 pub use proportion::{clopper_pearson, wilson};

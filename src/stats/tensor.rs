@@ -22,34 +22,63 @@ pub struct Statistics {
 impl Statistics {
     /// The statistics of `values`, in their order (Welford's update, f64).
     pub fn of(values: &[f32]) -> Statistics {
-        let mut s = Statistics {
-            n: values.len() as u64,
-            mean: 0.0,
-            std: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-            zeros: 0,
-            non_finite: 0,
-        };
-        let (mut seen, mut squares) = (0.0f64, 0.0f64);
-        for &value in values {
-            if !value.is_finite() {
-                s.non_finite += 1;
-                continue;
-            }
-            let x = f64::from(value);
-            seen += 1.0;
-            let off = x - s.mean;
-            s.mean += off / seen;
-            squares += off * (x - s.mean);
-            s.min = s.min.min(x);
-            s.max = s.max.max(x);
-            s.zeros += u64::from(x == 0.0);
+        let mut running = Running::new();
+        values.iter().for_each(|value| running.take(*value));
+        running.end()
+    }
+
+    /// The statistics of two tensors of one length. Every update waits for the one before, a division among them, and
+    /// those of the other tensor fill the time.
+    pub fn of_both(a: &[f32], b: &[f32]) -> (Statistics, Statistics) {
+        let (mut first, mut second) = (Running::new(), Running::new());
+        let both = a.len().min(b.len());
+        for (x, y) in a.iter().zip(b) {
+            first.take(*x);
+            second.take(*y);
         }
-        if seen > 0.0 {
-            s.std = (squares / seen).sqrt();
+        a[both..].iter().for_each(|x| first.take(*x));
+        b[both..].iter().for_each(|y| second.take(*y));
+        (first.end(), second.end())
+    }
+}
+
+/// Statistics in the making.
+struct Running {
+    found: Statistics,
+    /// Finite elements.
+    seen: f64,
+    squares: f64,
+}
+
+impl Running {
+    fn new() -> Running {
+        let (mean, std, zeros, non_finite) = (0.0, 0.0, 0, 0);
+        let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
+        let found = Statistics { n: 0, mean, std, min, max, zeros, non_finite };
+        Running { found, seen: 0.0, squares: 0.0 }
+    }
+
+    #[inline(always)]
+    fn take(&mut self, value: f32) {
+        let s = &mut self.found;
+        s.n += 1;
+        if !value.is_finite() {
+            s.non_finite += 1;
+            return;
         }
-        s
+        let x = f64::from(value);
+        self.seen += 1.0;
+        let off = x - s.mean;
+        s.mean += off / self.seen;
+        self.squares += off * (x - s.mean);
+        s.min = s.min.min(x);
+        s.max = s.max.max(x);
+        s.zeros += u64::from(x == 0.0);
+    }
+
+    fn end(self) -> Statistics {
+        let std = if self.seen > 0.0 { (self.squares / self.seen).sqrt() } else { 0.0 };
+        Statistics { std, ..self.found }
     }
 }
 
@@ -127,7 +156,11 @@ mod tests {
 
     #[test]
     fn statistics_of_known_values() {
-        let s = Statistics::of(&[1.0, 2.0, 3.0, 4.0, 0.0, f32::NAN]);
+        let values = [1.0, 2.0, 3.0, 4.0, 0.0, f32::NAN];
+        let s = Statistics::of(&values);
+        let other = [-7.0, f32::INFINITY, 0.5];
+        assert_eq!(Statistics::of_both(&values, &other), (s, Statistics::of(&other)));
+        assert_eq!(Statistics::of_both(&other, &values), (Statistics::of(&other), s));
         assert_eq!((s.n, s.zeros, s.non_finite), (6, 1, 1));
         assert_eq!((s.mean, s.min, s.max), (2.0, 0.0, 4.0));
         assert!((s.std - 2.0f64.sqrt()).abs() < 1e-15, "{}", s.std);

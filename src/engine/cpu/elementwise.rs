@@ -105,6 +105,10 @@ fn activate_and_multiply<L: Lanes, A: OfLanes>(gate: &mut [f32], up: &[f32]) {
     for (gate, up) in gates.iter_mut().zip(ups) {
         A::of(L::load(gate)).mul(L::load(up)).store(gate);
     }
+    // A task's rows are whole vectors, one or two of them, but for the last task's.
+    if gate_rest.is_empty() {
+        return;
+    }
     let (mut last, up) = (padded(gate_rest), padded(up_rest));
     A::of(L::load(&last)).mul(L::load(&up)).store(&mut last);
     gate_rest.copy_from_slice(&last[..gate_rest.len()]);
@@ -121,6 +125,9 @@ impl Kernel for Gelu<'_> {
         let (vectors, rest) = self.0.as_chunks_mut();
         for x in vectors {
             gelu(L::load(x)).store(x);
+        }
+        if rest.is_empty() {
+            return;
         }
         let mut last = padded(rest);
         gelu(L::load(&last)).store(&mut last);

@@ -148,7 +148,10 @@ impl Kernel for Batch<'_> {
     fn run<L: Lanes>(self) {
         let Batch(Product { matrix, x, rows, sink }, panel) = self;
         let vectors = x.vectors();
-        panel.clear();
+        if !matrix.width.is_multiple_of(WIDTH) {
+            // The last vectors are not written whole.
+            panel.clear();
+        }
         panel.resize(PANEL * vectors, [0.0; WIDTH]);
         let mut start = rows.start;
         while start < rows.end {
