@@ -34,7 +34,7 @@ var<workgroup> w_tile: array<u32, 256>;            // [8 words, 32 rows]
 var<workgroup> w_scale: array<vec2<f32>, 32>;      // [32 rows], of columns 0..16 and 16..32
 var<workgroup> w_offset: array<vec2<f32>, 32>;     // [32 rows]
 var<workgroup> x_tile: array<u32, 512>;            // [8 words of high bytes, 8 of low ones; 32 tokens]
-var<workgroup> x_scale: array<vec3<f32>, 32>;      // [32 tokens], d and the sums of both halves
+var<workgroup> x_scale: array<vec4<f32>, 32>;      // [32 tokens], d and the sums
 
 fn store(token: u32, row: u32, sum: f32) {
     if (token < p.n && row < p.rows) {
@@ -87,7 +87,7 @@ fn main(
                 x_tile[(4u * i + 2u) * TILE + mine] = words.z;
                 x_tile[(4u * i + 3u) * TILE + mine] = words.w;
             }
-            x_scale[mine] = bitcast<vec4<f32>>(x[at + 4u]).xyz;
+            x_scale[mine] = bitcast<vec4<f32>>(x[at + 4u]);
         }
         workgroupBarrier();
         let left = products(0u, r, t);
@@ -128,8 +128,8 @@ fn products(word: u32, r: u32, t: u32) -> array<vec4<i32>, 4> {
         sum2 *= 256;
         sum3 *= 256;
         for (var k = word; k < word + 4u; k++) {
-            let from = k * TILE + r;
-            let w = vec4(w_tile[from], w_tile[from + 1u], w_tile[from + 2u], w_tile[from + 3u]);
+            let start = k * TILE + r;
+            let w = vec4(w_tile[start], w_tile[start + 1u], w_tile[start + 2u], w_tile[start + 3u]);
             let at = (part + k) * TILE + t;
             sum0 += dots(w, x_tile[at]);
             sum1 += dots(w, x_tile[at + 1u]);
@@ -145,7 +145,7 @@ fn dots(w: vec4<u32>, x: u32) -> vec4<i32> {
 }
 
 // What a unit adds to the chains of rows r .. r + 4.
-fn rows(r: u32, left: vec4<i32>, right: vec4<i32>, activation: vec3<f32>, chain: vec4<f32>) -> vec4<f32> {
+fn rows(r: u32, left: vec4<i32>, right: vec4<i32>, activation: vec4<f32>, chain: vec4<f32>) -> vec4<f32> {
     return vec4(
         accumulate(w_scale[r], w_offset[r], left.x, right.x, activation, chain.x),
         accumulate(w_scale[r + 1u], w_offset[r + 1u], left.y, right.y, activation, chain.y),

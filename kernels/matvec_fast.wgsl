@@ -71,7 +71,7 @@ fn main(
                     let at = min(token + t, p.n - 1u) * p.x_stride + 5u * unit;
                     let first = product(w.first, x[at], x[at + 2u]);
                     let second = product(w.second, x[at + 1u], x[at + 3u]);
-                    sum[t] = accumulate(w.scale, w.offset, first, second, bitcast<vec4<f32>>(x[at + 4u]).xyz, sum[t]);
+                    sum[t] = accumulate(w.scale, w.offset, first, second, bitcast<vec4<f32>>(x[at + 4u]), sum[t]);
                 }
             }
             for (var t = 0u; t < TOKENS; t++) {
@@ -80,9 +80,9 @@ fn main(
         }
         workgroupBarrier();
         if (local < ROWS * TOKENS) {
-            let from = (adds_token * ROWS + adds_row) * KEPT;
+            let start = (adds_token * ROWS + adds_row) * KEPT;
             for (var i = 0u; i < end - kept; i++) {
-                total += sums[from + i];
+                total += sums[start + i];
             }
         }
         workgroupBarrier();

@@ -4,8 +4,8 @@
 //            Where max |x| < 1e-30, d and all q are 0; where an x is NaN or infinite, d is NaN.
 // Contract:  contracts/kernels/quantize_activations_wide.yaml. CPU twin: src/engine/cpu/quantized.rs, in eight bits.
 // x    [n, x_stride] f32; columns past the width are 0
-// out  [n, units, 5] vec4: 32 high bytes, 32 low bytes (both signed, four to a word in ascending order), then d (f32), the
-//      sum of the first 16 q and that of the last 16 (f32, exact), and a word of 0
+// out  [n, units, 5] vec4: 32 high bytes, 32 low bytes (both signed, four to a word in ascending order), then d and d
+//      times the sum of the first 16 q, of the last 16, and of all (f32)
 // Workgroup (64): a thread takes a block, of which it needs the maximum first; blocks are few, and 64 is a wave of any GPU.
 
 struct Params {
@@ -32,23 +32,24 @@ fn main(
     if block >= p.n * p.units {
         return;
     }
-    let from = ((block / p.units) * p.x_stride + (block % p.units) * 32u) / 4u;
+    let start = ((block / p.units) * p.x_stride + (block % p.units) * 32u) / 4u;
     // Magnitudes are ordered as their bits are, NaN above infinity above all numbers.
     var most = vec4(0u);
     for (var i = 0u; i < 8u; i++) {
-        most = max(most, bitcast<vec4<u32>>(x[from + i]) & vec4(0x7fffffffu));
+        most = max(most, bitcast<vec4<u32>>(x[start + i]) & vec4(0x7fffffffu));
     }
     let bits = max(max(most.x, most.y), max(most.z, most.w));
     let largest = bitcast<f32>(min(bits, 0x7f7fffffu));
     let small = largest < 1e-30;
     let inverse = select(LARGEST / largest, 0.0, small);
-    let d = select(select(bitcast<u32>(largest / LARGEST), 0u, small), 0x7fc00000u, bits >= 0x7f800000u);
+    let d = select(largest / LARGEST, 0.0, small);
+    let is_number = bits < 0x7f800000u;
 
     var high: array<u32, 8>;
     var low: array<u32, 8>;
     var sums = vec2(0i);
     for (var i = 0u; i < 8u; i++) {
-        let q = vec4<i32>(round(clamp(x[from + i] * inverse, vec4(-LARGEST), vec4(LARGEST))));
+        let q = vec4<i32>(round(clamp(x[start + i] * inverse, vec4(-LARGEST), vec4(LARGEST))));
         let h = (q + vec4(128i)) >> vec4(8u);
         high[i] = packed(h);
         low[i] = packed(q - (h << vec4(8u)));
@@ -60,8 +61,9 @@ fn main(
     out[to + 1u] = vec4(high[4], high[5], high[6], high[7]);
     out[to + 2u] = vec4(low[0], low[1], low[2], low[3]);
     out[to + 3u] = vec4(low[4], low[5], low[6], low[7]);
-    let exact = bitcast<vec2<u32>>(vec2<f32>(sums));
-    out[to + 4u] = vec4(d, exact.x, exact.y, 0u);
+    let tail = bitcast<vec4<u32>>(d * vec4(1.0, vec3<f32>(vec3(sums, sums.x + sums.y))));
+    // NaN by its bits: a driver may assume that arithmetic makes none.
+    out[to + 4u] = select(vec4(0x7fc00000u), tail, is_number);
 }
 
 // The low bytes of four numbers.

@@ -29,7 +29,8 @@ impl Codec for Iq4Nl {
 }
 
 /// The levels by 4-bit code.
-pub(super) const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const LEVELS: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// The level of a 4-bit code; IQ4_XS has the same.
 pub(super) fn level(code: u8) -> f32 {

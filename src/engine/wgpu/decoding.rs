@@ -86,7 +86,7 @@ fn every_encoding_composes_to_valid_wgsl() {
             .unwrap_or_else(|e| panic!("{dtype}: {}", e.emit_to_string_with_path(&text, layout.kernel)));
         let mut validator = naga::valid::Validator::new(
             naga::valid::ValidationFlags::all(),
-            naga::valid::Capabilities::IMMEDIATES,
+            naga::valid::Capabilities::IMMEDIATES | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         );
         if let Err(e) = validator.validate(&module) {
             panic!("{dtype}: {}", e.emit_to_string_with_path(&text, layout.kernel));

@@ -85,7 +85,8 @@ impl Layout {
     pub fn gather(&self, field: usize, blocks: &[u8], out: &mut [u8]) {
         let Field { offset, len } = self.fields[field];
         assert!(
-            blocks.len().is_multiple_of(self.block_bytes) && out.len() == blocks.len() / self.block_bytes * len,
+            blocks.len().is_multiple_of(self.block_bytes)
+                && out.len() == blocks.len() / self.block_bytes * len,
             "{} bytes do not hold plane {field} of {} bytes of {}",
             out.len(),
             blocks.len(),
@@ -131,7 +132,12 @@ const fn blocks(kernel: &'static str, dtype: DType, fields: &'static [Field]) ->
     Layout { kernel, levels: true, block_len, block_bytes, fields, grids: None }
 }
 
-const fn indexes(kernel: &'static str, dtype: DType, fields: &'static [Field], grids: fn() -> Vec<u32>) -> Layout {
+const fn indexes(
+    kernel: &'static str,
+    dtype: DType,
+    fields: &'static [Field],
+    grids: fn() -> Vec<u32>,
+) -> Layout {
     let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
     Layout { kernel, levels: true, block_len, block_bytes, fields, grids: Some(grids) }
 }
@@ -231,7 +237,10 @@ mod tests {
                     *seen += 1;
                 }
                 let end = layout.plane_offset(i + 1, 5);
-                assert!(end >= layout.plane_offset(i, 5) + plane.len(), "{dtype}: plane {i} runs into the next");
+                assert!(
+                    end >= layout.plane_offset(i, 5) + plane.len(),
+                    "{dtype}: plane {i} runs into the next"
+                );
             }
             assert!(seen.iter().all(|n| *n == 1), "{dtype}: a byte is in no plane, or in two");
             assert!(layout.device_len(5).is_multiple_of(16), "{dtype}");
