@@ -6,6 +6,7 @@
 // CPU twin: src/quant/apr_q4.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let q = quants[unit];

@@ -6,6 +6,7 @@
 // CPU twin: src/quant/apr_q8.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let d = bitcast<f32>(fields[8u * p.blocks + unit]);

@@ -8,6 +8,7 @@
 // CPU twin: src/quant/iq1_m.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = true;
 
 fn levels(unit: u32) -> Levels {
     let low = fields[unit];

@@ -7,6 +7,7 @@
 // CPU twin: src/quant/iq1_s.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let low = fields[unit];

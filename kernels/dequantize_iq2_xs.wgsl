@@ -7,6 +7,7 @@
 // CPU twin: src/quant/iq2_xs.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = true;
 
 fn levels(unit: u32) -> Levels {
     let packed = byte_at(16u * p.blocks, unit);

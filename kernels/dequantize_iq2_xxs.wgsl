@@ -7,6 +7,7 @@
 // CPU twin: src/quant/iq2_xxs.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let indexes = fields[2u * unit];

@@ -8,6 +8,7 @@
 // CPU twin: src/quant/iq3_s.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let signs = fields[16u * p.blocks + unit];

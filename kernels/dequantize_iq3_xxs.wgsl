@@ -7,6 +7,7 @@
 // CPU twin: src/quant/iq3_xxs.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let word = fields[16u * p.blocks + unit];

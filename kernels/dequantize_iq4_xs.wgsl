@@ -7,6 +7,7 @@
 // CPU twin: src/quant/iq4_xs.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let j = unit & 7u;

@@ -7,6 +7,7 @@
 // CPU twin: src/quant/q2_k.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = true;
+const HALVES = true;
 
 fn levels(unit: u32) -> Levels {
     let block = unit / 8u;

@@ -7,6 +7,7 @@
 // CPU twin: src/quant/q3_k.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = true;
 
 fn levels(unit: u32) -> Levels {
     let block = unit / 8u;

@@ -7,6 +7,7 @@
 // CPU twin: src/quant/q4_k.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = true;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let block = unit / 8u;

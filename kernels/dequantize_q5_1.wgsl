@@ -6,6 +6,7 @@
 // CPU twin: src/quant/q5_1.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = true;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let low = quants[unit];

@@ -8,6 +8,7 @@
 // CPU twin: src/quant/q6_k.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = true;
 
 fn levels(unit: u32) -> Levels {
     let block = unit / 8u;

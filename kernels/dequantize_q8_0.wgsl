@@ -6,6 +6,7 @@
 // CPU twin: src/quant/q8_0.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let d = half_at(8u * p.blocks, unit);

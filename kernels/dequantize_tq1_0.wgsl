@@ -8,6 +8,7 @@
 // CPU twin: src/quant/tq1_0.rs. Contract: contracts/kernels/dequantize.yaml.
 
 const OFFSETS = false;
+const HALVES = false;
 
 fn levels(unit: u32) -> Levels {
     let block = unit / 8u;

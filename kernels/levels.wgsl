@@ -3,8 +3,9 @@
 // Equation:  value[c] = scale[c / 16] * level[c] + offset[c / 16], c = 0..32; the offset only where OFFSETS says so.
 // Unit:      32 consecutive columns of one row; unit = row * (columns / 32) + column / 32 within the shard.
 // Needs:     of the operation `quants: array<vec4<u32>>` and `fields: array<u32>`, the same shard of planes twice, and
-//            `p.blocks`, the number of blocks in it; of dequantize_<dtype>.wgsl `levels` and OFFSETS. The encodings with
-//            a code book also need `grids: array<u32>`. Planes are told in src/engine/wgpu/planes.rs.
+//            `p.blocks`, the number of blocks in it; of dequantize_<dtype>.wgsl `levels`, OFFSETS and HALVES, which
+//            says whether the halves have scales of their own. The encodings with a code book also need
+//            `grids: array<u32>`. Planes are told in src/engine/wgpu/planes.rs.
 // Exactness: scale * level has at most 24 significant bits in every encoding but APR_Q8 (which has no offset), so a
 //            value rounds once, fused or not, and equals the codec's. A subnormal value or scale may be read as zero.
 // CPU twin:  src/quant/<dtype>.rs. Contract: contracts/kernels/dequantize.yaml.
@@ -12,7 +13,7 @@
 struct Levels {
     first: vec4<u32>,   // columns 0..16 in ascending order, four signed bytes to a word
     second: vec4<u32>,  // columns 16..32
-    scale: vec2<f32>,   // of columns 0..16 and 16..32
+    scale: vec2<f32>,   // of columns 0..16 and 16..32, the same where HALVES is false
     offset: vec2<f32>,  // likewise; zero where OFFSETS is false
 }
 

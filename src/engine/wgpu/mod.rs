@@ -9,6 +9,8 @@ mod cache;
 #[cfg(test)]
 mod decoding;
 mod device;
+#[cfg(test)]
+mod integers;
 mod matrix;
 mod memory;
 mod pipelines;

@@ -8,6 +8,7 @@ pub(super) fn source(name: &str) -> &'static str {
 
 /// Every part, by name.
 pub(super) const SOURCES: &[(&str, &str)] = &[
+    ("accumulate", include_str!("../../../kernels/accumulate.wgsl")),
     ("activation", include_str!("../../../kernels/activation.wgsl")),
     ("add", include_str!("../../../kernels/add.wgsl")),
     ("argmax", include_str!("../../../kernels/argmax.wgsl")),
@@ -47,8 +48,11 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("layer_norm", include_str!("../../../kernels/layer_norm.wgsl")),
     ("levels", include_str!("../../../kernels/levels.wgsl")),
     ("matmul", include_str!("../../../kernels/matmul.wgsl")),
+    ("matmul_fast", include_str!("../../../kernels/matmul_fast.wgsl")),
     ("matvec", include_str!("../../../kernels/matvec.wgsl")),
+    ("matvec_fast", include_str!("../../../kernels/matvec_fast.wgsl")),
     ("norm_heads", include_str!("../../../kernels/norm_heads.wgsl")),
+    ("quantize_activations_wide", include_str!("../../../kernels/quantize_activations_wide.wgsl")),
     ("rms_norm", include_str!("../../../kernels/rms_norm.wgsl")),
     ("rope_store", include_str!("../../../kernels/rope_store.wgsl")),
     ("scale", include_str!("../../../kernels/scale.wgsl")),
