@@ -4,7 +4,7 @@ use super::decoding::{decoded, grids, planes, random_bytes};
 use super::planes::{Layout, layout};
 use super::sources::source;
 use super::test_device::{Bound, TestDevice, test_device};
-use crate::contract::Kernel;
+use crate::contract::kernels::Kernel;
 use crate::quant::CODECS;
 use crate::tensor::DType;
 use std::sync::OnceLock;
