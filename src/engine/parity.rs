@@ -11,7 +11,7 @@ use crate::quant;
 use crate::tensor::{Bytes, DType};
 use std::sync::{Arc, Mutex};
 
-fn engine<B: Backend>(backend: B, model: &Model) -> Arc<dyn Engine> {
+pub(super) fn engine<B: Backend>(backend: B, model: &Model) -> Arc<dyn Engine> {
     Arc::new(Decoder::load(backend, model).expect("a whole model"))
 }
 
@@ -28,7 +28,7 @@ fn best() -> Isa {
 }
 
 /// All logits `[ids, vocab]`, fed in pieces of the given lengths (the last length repeats).
-fn logits(engine: &Arc<dyn Engine>, ids: &[u32], pieces: &[usize]) -> Vec<f32> {
+pub(super) fn logits(engine: &Arc<dyn Engine>, ids: &[u32], pieces: &[usize]) -> Vec<f32> {
     let mut context = Arc::clone(engine).context();
     let (mut all, mut rest, mut i) = (Vec::new(), ids, 0);
     while !rest.is_empty() {
@@ -39,12 +39,12 @@ fn logits(engine: &Arc<dyn Engine>, ids: &[u32], pieces: &[usize]) -> Vec<f32> {
     all
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
 /// Every encoding that has a codec for the first family, a plain and a quantised one for the others.
-fn cases() -> Vec<(ModelConfig, DType)> {
+pub(super) fn cases() -> Vec<(ModelConfig, DType)> {
     let all = quant::CODECS.iter().map(|c| (config("llama"), c.dtype()));
     let others = [config("qwen2"), config("gpt2"), gemma_like()];
     let others = others.into_iter().flat_map(|c| [DType::BF16, DType::Q8_0].map(|d| (c.clone(), d)));

@@ -54,8 +54,8 @@ impl Cache {
                     [Memory::new(device, size, STORAGE)?, Memory::new(device, size, STORAGE)?];
                 let before = (start.min(self.positions) * self.row_bytes) as u64;
                 if let (Some(old), true) = (&old, before > 0) {
-                    session.copy(&old.keys, 0, &keys, 0, before)?;
-                    session.copy(&old.values, 0, &values, 0, before)?;
+                    session.copy(&old.keys, 0, &keys, 0, before);
+                    session.copy(&old.values, 0, &values, 0, before);
                 }
                 Arc::new(Kept { keys, values, capacity })
             }

@@ -1,5 +1,6 @@
 //! Weights on the device: rows in the encoding of their file, in shards that a binding can hold.
 
+use super::UNIT;
 use super::device::Device;
 use super::memory::{Memory, STORAGE};
 use super::pipelines::Kernel;
@@ -37,9 +38,6 @@ const PIECE: usize = 4 << 20;
 /// No shard is larger: drivers find no room for much larger ones.
 const LARGEST_SHARD: u64 = 1 << 30;
 
-/// Columns of a unit, which kernels decode at once.
-const UNIT: usize = 32;
-
 impl Matrix {
     /// Copies `weight`, row by row in canonical order, to the device.
     ///
@@ -63,6 +61,11 @@ impl Matrix {
         }
         weight.tensor.bytes.release();
         Ok(Matrix { rows, columns, layout, grids, shards })
+    }
+
+    /// Whether its kernels give levels and scales, so that it can be multiplied in integers.
+    pub(super) fn has_levels(&self) -> bool {
+        self.layout.levels
     }
 
     /// Units of 32 columns in a row.

@@ -1,7 +1,7 @@
 //! The GPU backends: every operation is a kernel of `kernels/`, recorded in order and submitted together.
 //!
-//! `wgpu` computes in exact numerics: weights decoded in registers, everything else f32. `wgpu-fast` keeps keys and
-//! values in f16. What is added to what, in which order, depends on nothing but the sizes of the model, so a prompt gives
+//! `wgpu` computes in exact numerics: weights decoded in registers, everything else f32. `wgpu-fast` multiplies quantised
+//! weights with activations of 16 bits, in integers, and keeps keys and values in f16. What is added to what, in which order, depends on nothing but the sizes of the model, so a prompt gives
 //! the bits of its tokens one by one, and a second run those of the first.
 
 mod adapter;
@@ -19,6 +19,8 @@ mod recorder;
 mod sources;
 #[cfg(test)]
 mod test_device;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub(super) use adapter::{adapters, choose};
@@ -32,10 +34,10 @@ pub use cache::Cache;
 use cache::padded;
 use device::Device;
 pub use matrix::Matrix;
+use memory::Memory;
 pub use memory::Rows;
-use memory::{Memory, STORAGE};
 use pipelines::Kernel;
-use recorder::{Bound, Recorder, Session};
+use recorder::{Bound, Recorder, Scratch, Session};
 use std::sync::Arc;
 
 /// A backend on one adapter.
@@ -69,6 +71,13 @@ const MATVEC: usize = 8;
 /// Rows of a weight to a workgroup of `matvec`, and rows and tokens to one of `matmul`.
 const ROWS: usize = 4;
 const TILE: usize = 32;
+
+/// Threads of most workgroups.
+const LANES: usize = 64;
+
+/// Columns of a unit, which kernels decode at once, and vectors that it takes as 16-bit integers.
+const UNIT: usize = 32;
+const WIDE_UNIT: usize = 5;
 
 /// Workgroups in one dimension of a dispatch, at most; a power of two, as groups run over a plane.
 const ACROSS: usize = 32768;
@@ -105,77 +114,124 @@ struct Out<'a> {
     epilogue: Epilogue,
 }
 
+/// What weights are multiplied with: `n` rows of f32, and of 16-bit integers where fast numerics want them.
+struct Operand {
+    n: usize,
+    rows: (Arc<Memory>, usize), // and from row to row
+    wide: Option<(Arc<Memory>, usize)>,
+}
+
 impl Wgpu {
+    /// `n` rows, so far from each other, as the kernels of these weights read them.
+    fn operand<'a>(
+        &self,
+        session: &mut Session<'_>,
+        (memory, n, stride): (Arc<Memory>, usize, usize),
+        weights: impl IntoIterator<Item = &'a Matrix>,
+    ) -> Result<Operand> {
+        let wide = match self.numerics == Numerics::Fast && weights.into_iter().any(Matrix::has_levels) {
+            true => Some(self.wide(session, &memory, n, stride)?),
+            false => None,
+        };
+        Ok(Operand { n, rows: (memory, stride), wide })
+    }
+
+    /// All rows of `x`, and how far from each other they are.
+    fn whole(&self, x: &Rows) -> Result<(Arc<Memory>, usize, usize)> {
+        Ok((x.memory(&self.device)?, x.n, x.stride()))
+    }
+
+    /// `n` rows in 16-bit integers, and the vectors from row to row.
+    fn wide(
+        &self,
+        session: &mut Session<'_>,
+        rows: &Arc<Memory>,
+        n: usize,
+        row: usize,
+    ) -> Result<(Arc<Memory>, usize)> {
+        let units = row / UNIT;
+        let stride = units * WIDE_UNIT;
+        let memory = session.scratch(Scratch::Wide, n * stride * size_of::<[u32; 4]>())?;
+        let immediates = [units, n, row].map(|n| n as u32);
+        let bound = [Bound::Memory(rows), Bound::Memory(&memory)];
+        let [across, down] = plane((n * units).div_ceil(LANES));
+        let kernel = Kernel::new(&["quantize_activations_wide"]);
+        session.dispatch(&kernel, &bound, &immediates, [across, down, 1])?;
+        Ok((memory, stride))
+    }
+
     /// `out = epilogue(x weightᵀ + bias)`.
     fn product(
         &self,
         session: &mut Session<'_>,
         (weight, bias): (&Matrix, Option<&Arc<Memory>>),
-        x: (&Arc<Memory>, usize, usize), // memory, rows, stride
+        x: &Operand,
         out: &Out<'_>,
     ) -> Result<()> {
-        let (x, n, x_stride) = x;
-        let few = n <= MATVEC;
-        let tokens = n.min(FEW);
-        let parts: &[&str] = &[if few { "matvec" } else { "matmul" }, "activation", "epilogue"];
+        let (few, tokens) = (x.n <= MATVEC, x.n.min(FEW));
+        let wide = x.wide.as_ref().filter(|_| weight.has_levels());
+        let parts: &[&str] = match (few, wide) {
+            (true, None) => &["matvec", "activation", "epilogue"],
+            (false, None) => &["matmul", "activation", "epilogue"],
+            (true, Some(_)) => &["matvec_fast", "accumulate", "activation", "epilogue"],
+            (false, Some(_)) => &["matmul_fast", "accumulate", "activation", "epilogue"],
+        };
         let kernel = weight.kernel(parts).with("EPILOGUE", out.epilogue.constant());
         let kernel = if few { kernel.with("TOKENS: u32", tokens) } else { kernel };
+        let (from, x_stride) = wide.unwrap_or(&x.rows);
         for shard in &weight.shards {
             let [quants, fields, grids] = weight.bound(shard);
             // A kernel without a bias reads none, but something must be bound.
-            let bound = [
-                quants,
-                fields,
-                grids,
-                Bound::Memory(x),
-                Bound::Memory(bias.unwrap_or(x)),
-                Bound::Memory(out.memory),
-            ];
+            let bias_or_any = Bound::Memory(bias.unwrap_or(from));
+            let bound = [quants, fields, grids, Bound::Memory(from), bias_or_any, Bound::Memory(out.memory)];
             let immediates = [
                 weight.blocks(shard),
                 weight.units(),
                 shard.rows.len(),
                 shard.rows.start,
-                n,
-                x_stride,
+                x.n,
+                *x_stride,
                 out.stride,
                 usize::from(bias.is_some()),
             ];
-            let groups = shard.rows.len().div_ceil(if few { ROWS } else { TILE });
-            let [across, down] = plane(groups);
-            let layers = n.div_ceil(if few { tokens } else { TILE });
+            let [across, down] = plane(shard.rows.len().div_ceil(if few { ROWS } else { TILE }));
+            let layers = x.n.div_ceil(if few { tokens } else { TILE });
             session.dispatch(&kernel, &bound, &immediates.map(|n| n as u32), [across, down, layers])?;
         }
         Ok(())
     }
 
+    /// As [`Wgpu::product`], into `out`, whose rows are set where nothing of them is needed.
     fn rows_product(
         &self,
         session: &mut Session<'_>,
         linear: &Linear<Self>,
-        x: &Rows,
-        out: &mut Rows,
-        epilogue: Epilogue,
+        x: &Operand,
+        (out, epilogue): (&mut Rows, Epilogue),
     ) -> Result<()> {
         let stride = out.stride();
         let memory = match epilogue {
             Epilogue::Set | Epilogue::Gelu => Arc::clone(out.set_n(&self.device, x.n)?),
             Epilogue::Add | Epilogue::SiluGate | Epilogue::GeluGate => out.memory(&self.device)?,
         };
-        let from = x.memory(&self.device)?;
-        let weight = (&linear.weight, linear.bias.as_ref());
-        self.product(session, weight, (&from, x.n, x.stride()), &Out { memory: &memory, stride, epilogue })
+        let out = Out { memory: &memory, stride, epilogue };
+        self.product(session, (&linear.weight, linear.bias.as_ref()), x, &out)
     }
 
     /// `out[r] = norm(x[rows[r]])`, of all rows where none are named.
-    fn norm_rows(&self, norm: &Norm<Self>, x: &Rows, rows: Option<&[usize]>, out: &mut Rows) -> Result<()> {
-        let mut session = self.recorder.session(rows.map_or(0, <[usize]>::len))?;
-        let n = rows.map_or(x.n, <[usize]>::len);
+    fn norm_rows(
+        &self,
+        session: &mut Session<'_>,
+        norm: &Norm<Self>,
+        x: &Rows,
+        rows: Option<&[usize]>,
+        out: (&Arc<Memory>, usize), // and from row to row
+    ) -> Result<()> {
         let rows_at = rows.map_or(NONE, |rows| session.words(rows.iter().map(|r| *r as u32)));
-        let (from, stride) = (x.memory(&self.device)?, out.stride());
-        let to = Arc::clone(out.set_n(&self.device, n)?);
-        let (weight, from, to) = (Bound::Memory(&norm.weight), Bound::Memory(&from), Bound::Memory(&to));
-        let immediates = [x.width as u32, x.stride() as u32, stride as u32, rows_at, norm.rule.eps.to_bits()];
+        let from = x.memory(&self.device)?;
+        let (weight, from, to) = (Bound::Memory(&norm.weight), Bound::Memory(&from), Bound::Memory(out.0));
+        let (stride, eps) = (x.stride() as u32, norm.rule.eps.to_bits());
+        let immediates = [x.width as u32, stride, out.1 as u32, rows_at, eps];
         let (kernel, bound) = match (norm.rule.kind, &norm.bias) {
             (NormKind::Layer, Some(bias)) => {
                 ("layer_norm", vec![from, Bound::Words, weight, Bound::Memory(bias), to])
@@ -184,8 +240,8 @@ impl Wgpu {
                 ("rms_norm", vec![from, Bound::Words, weight, to])
             }
         };
-        session.dispatch(&Kernel::new(&[kernel]), &bound, &immediates, [n, 1, 1])?;
-        session.end()
+        let n = rows.map_or(x.n, <[usize]>::len);
+        session.dispatch(&Kernel::new(&[kernel]), &bound, &immediates, [n, 1, 1])
     }
 
     fn read_table(&self, table: &Matrix, ids: &[u32], x: &mut Rows, accumulate: bool) -> Result<()> {
@@ -269,7 +325,8 @@ impl Backend for Wgpu {
     fn download(&self, buffer: &Rows) -> Result<Vec<f32>> {
         let stride = buffer.stride();
         let mut padded = vec![0f32; buffer.n * stride];
-        self.recorder.read(&buffer.memory(&self.device)?, bytemuck::cast_slice_mut(&mut padded))?;
+        let memory = buffer.memory(&self.device)?;
+        self.recorder.session(0)?.read(&memory, bytemuck::cast_slice_mut(&mut padded))?;
         Ok(padded.chunks_exact(stride).flat_map(|row| &row[..buffer.width]).copied().collect())
     }
 
@@ -293,7 +350,7 @@ impl Backend for Wgpu {
     fn scale(&self, factor: f32, x: &mut Rows) -> Result<()> {
         let mut session = self.recorder.session(0)?;
         let (len, memory) = (x.n * x.stride(), x.memory(&self.device)?);
-        let [across, down] = plane(len.div_ceil(64));
+        let [across, down] = plane(len.div_ceil(LANES));
         let immediates = [len as u32, factor.to_bits()];
         session.dispatch(
             &Kernel::new(&["scale"]),
@@ -307,14 +364,18 @@ impl Backend for Wgpu {
     fn add(&self, x: &Rows, residual: &mut Rows) -> Result<()> {
         let mut session = self.recorder.session(0)?;
         let (len, from, to) = (x.n * x.stride(), x.memory(&self.device)?, residual.memory(&self.device)?);
-        let [across, down] = plane(len.div_ceil(64));
+        let [across, down] = plane(len.div_ceil(LANES));
         let bound = [Bound::Memory(&from), Bound::Memory(&to)];
         session.dispatch(&Kernel::new(&["add"]), &bound, &[len as u32], [across, down, 1])?;
         session.end()
     }
 
     fn norm(&self, norm: &Norm<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
-        self.norm_rows(norm, x, None, out)
+        let mut session = self.recorder.session(0)?;
+        let stride = out.stride();
+        let to = Arc::clone(out.set_n(&self.device, x.n)?);
+        self.norm_rows(&mut session, norm, x, None, (&to, stride))?;
+        session.end()
     }
 
     fn norm_heads(&self, norm: &Norm<Self>, head_dim: usize, x: &mut Rows) -> Result<()> {
@@ -333,15 +394,17 @@ impl Backend for Wgpu {
         outs: [&mut Rows; N],
     ) -> Result<()> {
         let mut session = self.recorder.session(0)?;
+        let x = self.operand(&mut session, self.whole(x)?, weights.iter().map(|linear| &linear.weight))?;
         for (weight, out) in weights.into_iter().zip(outs) {
-            self.rows_product(&mut session, weight, x, out, Epilogue::Set)?;
+            self.rows_product(&mut session, weight, &x, (out, Epilogue::Set))?;
         }
         session.end()
     }
 
     fn linear_add(&self, weight: &Linear<Self>, x: &Rows, residual: &mut Rows) -> Result<()> {
         let mut session = self.recorder.session(0)?;
-        self.rows_product(&mut session, weight, x, residual, Epilogue::Add)?;
+        let x = self.operand(&mut session, self.whole(x)?, [&weight.weight])?;
+        self.rows_product(&mut session, weight, &x, (residual, Epilogue::Add))?;
         session.end()
     }
 
@@ -408,7 +471,7 @@ impl Backend for Wgpu {
             let first = visible(window, *start).start / SPLIT;
             let splits = (start + rows.len()).div_ceil(SPLIT) - first;
             let left = rows.len() * heads.n_heads * splits * (heads.head_dim + 2) * size_of::<f32>();
-            let left = Memory::new(&self.device, if splits > 1 { left as u64 } else { 0 }, STORAGE)?;
+            let left = session.scratch(Scratch::Splits, if splits > 1 { left } else { 0 })?;
             let bound = [
                 Bound::Memory(&from),
                 Bound::Memory(&kept.keys),
@@ -462,14 +525,16 @@ impl Backend for Wgpu {
             Activation::GeluTanh => Epilogue::GeluGate,
         };
         let mut session = self.recorder.session(0)?;
-        self.rows_product(&mut session, gate, x, out, Epilogue::Set)?;
-        self.rows_product(&mut session, up, x, out, epilogue)?;
+        let x = self.operand(&mut session, self.whole(x)?, [&gate.weight, &up.weight])?;
+        self.rows_product(&mut session, gate, &x, (out, Epilogue::Set))?;
+        self.rows_product(&mut session, up, &x, (out, epilogue))?;
         session.end()
     }
 
     fn gelu(&self, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
         let mut session = self.recorder.session(0)?;
-        self.rows_product(&mut session, up, x, out, Epilogue::Gelu)?;
+        let x = self.operand(&mut session, self.whole(x)?, [&up.weight])?;
+        self.rows_product(&mut session, up, &x, (out, Epilogue::Gelu))?;
         session.end()
     }
 
@@ -489,16 +554,16 @@ impl Backend for Wgpu {
                 format!("the logits of one token take {row_bytes} bytes, more than a kernel sees at once");
             return Err(self.device.error(what));
         }
-        let mut normed = Rows::new(x.width);
         for (rows, logits) in rows.chunks(most).zip(logits.chunks_mut(most * vocab)) {
-            self.norm_rows(norm, x, Some(rows), &mut normed)?;
-            let memory = Memory::new(&self.device, size_of_val(logits) as u64, STORAGE)?;
-            let mut session = self.recorder.session(0)?;
+            let mut session = self.recorder.session(rows.len())?;
+            let stride = x.stride();
+            let normed = session.scratch(Scratch::Normed, rows.len() * stride * size_of::<f32>())?;
+            self.norm_rows(&mut session, norm, x, Some(rows), (&normed, stride))?;
+            let memory = session.scratch(Scratch::Logits, size_of_val(logits))?;
             let out = Out { memory: &memory, stride: vocab, epilogue: Epilogue::Set };
-            let from = (&normed.memory(&self.device)?, rows.len(), normed.stride());
-            self.product(&mut session, (head, None), from, &out)?;
-            drop(session);
-            self.recorder.read(&memory, bytemuck::cast_slice_mut(logits))?;
+            let x = self.operand(&mut session, (normed, rows.len(), stride), [head])?;
+            self.product(&mut session, (head, None), &x, &out)?;
+            session.read(&memory, bytemuck::cast_slice_mut(logits))?;
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ struct Pending {
     /// Words that the steps read, of which `arena` gets a copy before they begin.
     words: Vec<u32>,
     arena: Option<Arc<Memory>>,
+    scratch: [Option<Arc<Memory>>; 4],
     groups: HashMap<GroupKey, (wgpu::BindGroup, Vec<Weak<Memory>>)>,
     submissions: usize,
 }
@@ -42,6 +43,19 @@ type GroupKey = (usize, Vec<u64>); // address of the pipeline, which `Pipelines`
 enum Step {
     Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, immediates: Vec<u32>, grid: [u32; 3] },
     Copy { from: Arc<Memory>, from_at: u64, to: Arc<Memory>, to_at: u64, size: u64 },
+}
+
+/// Memory that steps of one session hand to each other. The next session finds anything in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scratch {
+    /// Activations in 16 bits.
+    Wide,
+    /// What splits of attention leave.
+    Splits,
+    /// The rows that the head reads.
+    Normed,
+    /// Logits on their way to the host.
+    Logits,
 }
 
 /// A buffer of a dispatch.
@@ -80,51 +94,6 @@ impl Recorder {
         let mut session = Session { recorder: self, pending };
         session.room(words)?;
         Ok(session)
-    }
-
-    /// Waits until everything recorded is done, then fills `bytes` from the beginning of `from`.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Environment`] where the device is lost or has no memory.
-    pub fn read(&self, from: &Arc<Memory>, bytes: &mut [u8]) -> Result<()> {
-        let size = bytes.len() as u64;
-        if size == 0 {
-            return Ok(());
-        }
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let kept = self.landing.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let landing = match kept {
-            Some(landing) if landing.size() >= size => landing,
-            _ => Memory::new(&self.device, size, usage)?,
-        };
-        let mut session = self.session(0)?;
-        session.copy(from, 0, &landing, 0, size)?;
-        let submitted = session.submit()?;
-        drop(session);
-        let (tell, told) = mpsc::channel();
-        landing.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
-            // Nobody listens any more where the wait below failed.
-            let _ = tell.send(result);
-        });
-        self.wait(submitted)?;
-        // Another thread may have found the work done, and be about to tell.
-        let answer = loop {
-            match told.recv_timeout(Duration::from_millis(100)) {
-                Ok(answer) => break answer,
-                Err(mpsc::RecvTimeoutError::Timeout) => self.wait(None)?,
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(self.device.give_up("a buffer was never mapped".into()));
-                }
-            }
-        };
-        self.device.check()?;
-        answer.map_err(|e| self.device.give_up(words(&e)))?;
-        let view = landing.raw.get_mapped_range(0..size).map_err(|e| self.device.give_up(words(&e)))?;
-        bytes.copy_from_slice(&view);
-        drop(view);
-        landing.raw.unmap();
-        *self.landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(landing);
-        Ok(())
     }
 
     /// Waits until that submission is done.
@@ -208,19 +177,66 @@ impl Session<'_> {
     }
 
     /// Records a copy of bytes; offsets and size are multiples of 4.
-    ///
-    /// # Errors
-    /// Those of a submission.
-    pub fn copy(
-        &mut self,
-        from: &Arc<Memory>,
-        from_at: u64,
-        to: &Arc<Memory>,
-        to_at: u64,
-        size: u64,
-    ) -> Result<()> {
+    pub fn copy(&mut self, from: &Arc<Memory>, from_at: u64, to: &Arc<Memory>, to_at: u64, size: u64) {
         let (from, to) = (Arc::clone(from), Arc::clone(to));
         self.pending.steps.push(Step::Copy { from, from_at, to, to_at, size });
+    }
+
+    /// Scratch memory of at least `size` bytes.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Environment`] where there is no memory for it.
+    pub fn scratch(&mut self, which: Scratch, size: usize) -> Result<Arc<Memory>> {
+        let slot = &mut self.pending.scratch[which as usize];
+        let memory = match slot.take() {
+            Some(memory) if memory.size() >= size as u64 => memory,
+            _ => Memory::new(&self.recorder.device, size as u64, STORAGE)?,
+        };
+        Ok(Arc::clone(slot.insert(memory)))
+    }
+
+    /// Ends the session, waits until everything recorded is done and fills `bytes` from the beginning of `source`.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Environment`] where the device is lost or has no memory.
+    pub fn read(mut self, source: &Arc<Memory>, bytes: &mut [u8]) -> Result<()> {
+        let (recorder, size) = (self.recorder, bytes.len() as u64);
+        let device = &recorder.device;
+        if size == 0 {
+            return Ok(());
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let kept = recorder.landing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let landing = match kept {
+            Some(landing) if landing.size() >= size => landing,
+            _ => Memory::new(device, size, usage)?,
+        };
+        self.copy(source, 0, &landing, 0, size);
+        let submitted = self.submit()?;
+        drop(self);
+        let (tell, told) = mpsc::channel();
+        landing.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
+            // Nobody listens any more where the wait below failed.
+            let _ = tell.send(result);
+        });
+        recorder.wait(submitted)?;
+        // Another thread may have found the work done, and be about to tell.
+        let answer = loop {
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Ok(answer) => break answer,
+                Err(mpsc::RecvTimeoutError::Timeout) => recorder.wait(None)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(device.give_up("a buffer was never mapped".into()));
+                }
+            }
+        };
+        device.check()?;
+        answer.map_err(|e| device.give_up(words(&e)))?;
+        let view = landing.raw.get_mapped_range(0..size).map_err(|e| device.give_up(words(&e)))?;
+        bytes.copy_from_slice(&view);
+        drop(view);
+        landing.raw.unmap();
+        *recorder.landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(landing);
         Ok(())
     }
 
