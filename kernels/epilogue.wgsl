@@ -1,5 +1,5 @@
-// What becomes of a finished product: EPILOGUE says which. The products of a gate stand in `out` already when those of
-// the up projection come.
+// What becomes of a finished product: `p.epilogue` says which, alike for all threads. The products of a gate stand in `out`
+// already when those of the up projection come.
 //
 // Contracts: contracts/kernels/{matmul,residual,swiglu,gelu}.yaml. CPU twin: src/engine/cpu/sink.rs.
 
@@ -10,7 +10,7 @@ const GELU_GATE: u32 = 3u; // out = gelu(out) * v
 const GELU: u32 = 4u;      // out = gelu(v)
 
 fn finish(at: u32, value: f32) {
-    switch EPILOGUE {
+    switch p.epilogue {
         case ADD: { out[at] = out[at] + value; }
         case SILU_GATE: { out[at] = silu(out[at]) * value; }
         case GELU_GATE: { out[at] = gelu(out[at]) * value; }

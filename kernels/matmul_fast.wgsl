@@ -17,6 +17,7 @@ struct Params {
     x_stride: u32,
     out_stride: u32,
     has_bias: u32,
+    epilogue: u32, // as in epilogue.wgsl
 }
 
 const TILE: u32 = 32u;

@@ -20,6 +20,7 @@ struct Params {
     x_stride: u32,
     out_stride: u32,
     has_bias: u32,
+    epilogue: u32, // as in epilogue.wgsl
 }
 
 const ROWS: u32 = 4u;

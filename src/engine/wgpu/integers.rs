@@ -30,7 +30,7 @@ fn encodings() -> impl Iterator<Item = (DType, &'static Layout)> {
 }
 
 fn composed(op: &str, layout: &Layout, tokens: usize) -> String {
-    let constants = format!("const EPILOGUE = SET;\nconst TOKENS: u32 = {tokens};\n");
+    let constants = format!("const TOKENS: u32 = {tokens};\n");
     let parts = [op, "activation", "epilogue", "accumulate", "levels", layout.kernel];
     parts.iter().fold(constants, |text, part| text + source(part))
 }
@@ -94,9 +94,9 @@ fn all() -> &'static [Products] {
     })
 }
 
-/// Rows, units of 32 columns and tokens: one of each and more than a tile, more chunks than are kept at once, tokens and
+/// Rows, units of 32 columns and tokens: one row and more than a tile, more chunks than are kept at once, tokens and
 /// rows that leave a tile partly empty.
-const SIZES: [(usize, usize, usize); 3] = [(1, 8, 1), (35, 24, 5), (3, 136, 34)];
+const SIZES: [(usize, usize, usize); 3] = [(1, 8, 3), (35, 24, 5), (3, 136, 34)];
 
 fn products(
     device: &TestDevice,
@@ -120,7 +120,7 @@ fn products(
             Bound::Read(&bias),
             Bound::Write(&vec![0xff; 4 * n * rows]),
         ];
-        let sizes = [n_blocks, units, rows, 0, n, 5 * units, rows, 0].map(|size| size as u32);
+        let sizes = [n_blocks, units, rows, 0, n, 5 * units, rows, 0, 0].map(|size| size as u32);
         let groups = [rows.div_ceil(across) as u32, 1, n.div_ceil(down) as u32];
         let found = device.run(&composed(op, layout, tokens), &bound, &sizes, groups);
         bytemuck::pod_collect_to_vec::<u8, f32>(&found)

@@ -85,26 +85,14 @@ const ACROSS: usize = 32768;
 /// "No index": as in the kernels.
 const NONE: u32 = u32::MAX;
 
-/// What becomes of a product: the constants of `kernels/epilogue.wgsl`.
+/// What becomes of a product: the numbers of `kernels/epilogue.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Epilogue {
-    Set,
-    Add,
-    SiluGate,
-    GeluGate,
-    Gelu,
-}
-
-impl Epilogue {
-    fn constant(self) -> &'static str {
-        match self {
-            Epilogue::Set => "SET",
-            Epilogue::Add => "ADD",
-            Epilogue::SiluGate => "SILU_GATE",
-            Epilogue::GeluGate => "GELU_GATE",
-            Epilogue::Gelu => "GELU",
-        }
-    }
+    Set = 0,
+    Add = 1,
+    SiluGate = 2,
+    GeluGate = 3,
+    Gelu = 4,
 }
 
 /// Where a product goes.
@@ -168,7 +156,8 @@ impl Wgpu {
         x: &Operand,
         out: &Out<'_>,
     ) -> Result<()> {
-        let (few, tokens) = (x.n <= MATVEC, x.n.min(FEW));
+        // Few kernels of many tokens: each takes a while to compile.
+        let (few, tokens) = (x.n <= MATVEC, if x.n == 1 { 1 } else { FEW });
         let wide = x.wide.as_ref().filter(|_| weight.has_levels());
         let parts: &[&str] = match (few, wide) {
             (true, None) => &["matvec", "activation", "epilogue"],
@@ -176,7 +165,7 @@ impl Wgpu {
             (true, Some(_)) => &["matvec_fast", "accumulate", "activation", "epilogue"],
             (false, Some(_)) => &["matmul_fast", "accumulate", "activation", "epilogue"],
         };
-        let kernel = weight.kernel(parts).with("EPILOGUE", out.epilogue.constant());
+        let kernel = weight.kernel(parts);
         let kernel = if few { kernel.with("TOKENS: u32", tokens) } else { kernel };
         let (from, x_stride) = wide.unwrap_or(&x.rows);
         for shard in &weight.shards {
@@ -193,6 +182,7 @@ impl Wgpu {
                 *x_stride,
                 out.stride,
                 usize::from(bias.is_some()),
+                out.epilogue as usize,
             ];
             let [across, down] = plane(shard.rows.len().div_ceil(if few { ROWS } else { TILE }));
             let layers = x.n.div_ceil(if few { tokens } else { TILE });
