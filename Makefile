@@ -11,6 +11,7 @@
 #   make ci         what a release gate runs: check, ci.yaml, structure.yaml; make real: the pulled models
 #   make fuzz       every fuzz target on stable, FUZZ_SECONDS each
 #   make bench      every kernel and quantiser alone; make peers: models beside llama.cpp, into benches/RESULTS.md
+#   make check-without-gpu  the same without the feature `wgpu`, as far as it differs
 #   make check lint fmt doc clean
 
 CARGO  ?= cargo
@@ -20,7 +21,7 @@ MODELS ?= models
 VENV   ?= .venv
 
 .PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors test-html \
-        test-structure detection ci real check lint fmt bench peers fuzz doc clean
+        test-structure detection ci real check check-without-gpu lint fmt bench peers fuzz doc clean
 
 all: check
 
@@ -87,6 +88,11 @@ real: pull
 	$(RUN) playbooks/real.yaml
 
 check: lint test
+
+# Without the feature `wgpu`: all of it compiles, and what differs is tested.
+check-without-gpu:
+	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
+	$(CARGO) test --no-default-features --test suite -- devices::
 
 lint:
 	$(CARGO) fmt --check

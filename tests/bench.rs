@@ -80,6 +80,37 @@ fn a_random_model_needs_no_file() {
     assert!((120e6..140e6).contains(&bytes), "{bytes}");
 }
 
+/// Where there is an adapter: which, its limits, and the time of each kernel.
+#[test]
+fn a_gpu_backend_is_held_against_its_adapter() {
+    let devices = runner(&["devices", "--json"]);
+    if code(&devices) != 0 {
+        return;
+    }
+    let devices: Json = serde_json::from_slice(&devices.stdout).expect("JSON");
+    let chosen = &devices["adapters"][devices["chosen"].as_u64().expect("an index") as usize];
+    let model = tiny("tiny-llama");
+    let more = ["--backend", "wgpu", "--limit-mib", "1", "--profile-kernels"];
+    let found = json(&quick(shown(&model), &more));
+    for key in ["read_bytes_per_s", "f32_operations_per_s", "int8_operations_per_s"] {
+        positive(&found["adapter_limits"][key]);
+    }
+    let row = &found["results"][0];
+    assert_eq!((&row["backend"], &row["adapter"]["name"]), (&"wgpu".into(), &chosen["name"]));
+    assert!(found["limits"].is_null(), "those of the processor say nothing here");
+    positive(&row["gen_share_of_read"]);
+    let phases = row["kernels"].as_array().expect("phases");
+    let named: Vec<(&Json, &Json)> = phases.iter().map(|p| (&p["phase"], &p["tokens"])).collect();
+    assert_eq!(named, [(&"prompt".into(), &8.into()), (&"generation".into(), &3.into())]);
+    for phase in phases {
+        let kernels = phase["kernels"].as_array().expect("kernels");
+        let of =
+            |name: &str| kernels.iter().find(|k| k["name"].as_str().is_some_and(|n| n.starts_with(name)));
+        positive(&of("matvec").expect("weights are multiplied")["weight_bytes"]);
+        positive(&of("rope_store").expect("keys are stored")["dispatches"]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_peer_runs_beside_every_measurement() {
@@ -112,6 +143,7 @@ fn what_cannot_be_measured_is_one_clear_error() {
     refused(&["bench", shown(&model), "--prompt", "0", "--gen", "0"], 2, "neither a prompt nor a generation");
     refused(&quick(shown(&model), &["--peer", "/nowhere/llama-bench"]), 3, "cannot be started");
     refused(&quick(shown(&model), &["--backend", "cuda"]), 2, "there is no such backend");
+    refused(&quick(shown(&model), &["--profile-kernels"]), 2, "not kernels on a device");
     let random = ["bench", "--random-model", "230m", "--quantize", "q4_0", "--peer", "llama-bench"];
     refused(&random, 2, "add --write");
     refused(&["bench"], 2, "MODEL");

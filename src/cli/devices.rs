@@ -1,8 +1,9 @@
 //! `devices`: the adapters that GPU backends can compute on, and which of them would be chosen.
 
+use super::bench::rates_in_words;
 use super::model::AdapterArg;
 use crate::Result;
-use crate::engine::{self, DeviceInfo, DeviceLimits, choose_device};
+use crate::engine::{self, DeviceInfo, DeviceLimits, DeviceRates, choose_device};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -11,6 +12,9 @@ use std::fmt::Write;
 pub struct Args {
     #[command(flatten)]
     adapter: AdapterArg,
+    /// Also measure what the chosen adapter can do at most: bytes read, and operations in f32, f16 and int8.
+    #[arg(long)]
+    bench: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -22,21 +26,25 @@ struct Output {
     chosen: usize,
     /// By index.
     adapters: Vec<DeviceInfo>,
+    /// What the chosen one can do at most, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<DeviceRates>,
 }
 
 /// Lists them; without an adapter, or without the one that was asked for, that is the error.
 pub fn execute(args: &Args) -> Result<u8> {
     let adapters = engine::devices()?;
     let chosen = choose_device(&adapters, args.adapter.request())?;
+    let measured = args.bench.then(|| engine::measure_device(Some(&chosen.to_string()))).transpose()?;
     if args.json {
-        super::print_json(&Output { chosen, adapters })?;
+        super::print_json(&Output { chosen, adapters, measured })?;
     } else {
-        super::print_text(&text(&adapters, chosen))?;
+        super::print_text(&text(&adapters, chosen, measured.as_ref()))?;
     }
     Ok(0)
 }
 
-fn text(adapters: &[DeviceInfo], chosen: usize) -> String {
+fn text(adapters: &[DeviceInfo], chosen: usize, measured: Option<&DeviceRates>) -> String {
     let mut out = String::new();
     for (index, adapter) in adapters.iter().enumerate() {
         let mark = if index == chosen { "*" } else { " " };
@@ -44,6 +52,9 @@ fn text(adapters: &[DeviceInfo], chosen: usize) -> String {
         let _ = writeln!(out, "{mark} {index}  {}", adapter.name);
         for (name, value) in facts(adapter) {
             let _ = writeln!(out, "     {name:<20} {value}");
+        }
+        if let Some(rates) = measured.filter(|_| index == chosen) {
+            let _ = writeln!(out, "     {:<20} {}", "measured", rates_in_words(rates));
         }
     }
     out.push_str("* is what a GPU backend computes on; --adapter or APR_QA_ADAPTER choose another\n");
@@ -83,7 +94,7 @@ fn facts(adapter: &DeviceInfo) -> Vec<(&'static str, String)> {
 fn bytes(n: u64) -> String {
     let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.iter().find(|(size, _)| n >= *size) {
-        Some((size, unit)) if n % size == 0 => format!("{} {unit}", n / size),
+        Some((size, unit)) if n.is_multiple_of(*size) => format!("{} {unit}", n / size),
         Some((size, unit)) => format!("{:.1} {unit}", n as f64 / *size as f64),
         None => format!("{n} bytes"),
     }

@@ -206,7 +206,17 @@ mod tests {
         let operations: BTreeSet<String> = body.lines().filter_map(name).collect();
         assert!(operations.len() > 12, "{operations:?}");
         // What moves data and computes nothing.
-        let plumbing = ["name", "device", "vector", "buffer", "upload", "download", "cache"];
+        let plumbing = [
+            "name",
+            "device",
+            "begin_profile",
+            "end_profile",
+            "vector",
+            "buffer",
+            "upload",
+            "download",
+            "cache",
+        ];
         let mut lawful = BTreeSet::new();
         for kernel in Kernel::names() {
             lawful.extend(Kernel::load(kernel).expect("valid").operations);

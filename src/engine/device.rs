@@ -51,6 +51,36 @@ pub struct DeviceLimits {
     pub subgroup_max_size: u32,
 }
 
+/// What an adapter was seen to do at most.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct DeviceRates {
+    /// Bytes per second, read from its memory one after the other.
+    #[serde(rename = "read_bytes_per_s")]
+    pub read: f64,
+    /// Operations per second of f32 fused multiply-adds; one is two operations.
+    #[serde(rename = "f32_operations_per_s")]
+    pub f32: f64,
+    /// Of f16 ones; none where kernels have no f16.
+    #[serde(rename = "f16_operations_per_s")]
+    pub f16: Option<f64>,
+    /// Of dot products of four signed bytes; one is eight operations.
+    #[serde(rename = "int8_operations_per_s")]
+    pub int8: f64,
+}
+
+/// Time that the kernels of one name took on the device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KernelTime {
+    /// The kernel, with the encoding of the weights that it reads: `matvec q4_k`.
+    pub name: String,
+    /// How often it was run.
+    pub dispatches: u64,
+    /// In all.
+    pub seconds: f64,
+    /// Bytes of the weights that it multiplied, each counted once a dispatch; 0 for a kernel without.
+    pub weight_bytes: u64,
+}
+
 /// What kind of thing computes. The order is that of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -31,7 +31,7 @@ use std::sync::Arc;
 pub use context::{Context, Feed, SequenceId, Want};
 pub use cpu::Numerics;
 pub use cpus::usable_cpus;
-pub use device::{Api, DeviceInfo, DeviceKind, DeviceLimits, choose_device};
+pub use device::{Api, DeviceInfo, DeviceKind, DeviceLimits, DeviceRates, KernelTime, choose_device};
 pub use rope::{Angles, Rope};
 pub use tap::{Observer, Op, Place, Tap};
 pub use weights::{LayerWeights, Linear, ModelWeights, Norm};
@@ -54,6 +54,22 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// The adapter that it computes on; none for a backend of the processor.
     fn device(&self) -> Option<DeviceInfo> {
         None
+    }
+    /// From now on times every kernel on the device, which then waits for each.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a backend without kernels on a device, [`Kind::Environment`] on an adapter without timestamps.
+    fn begin_profile(&self) -> Result<()> {
+        let what = "its work is not kernels on a device, so there is none to time";
+        let subject = format!("backend `{}`", self.name());
+        Err(Error::new(Kind::Usage, subject, what).hint("use `wgpu` or `wgpu-fast`"))
+    }
+    /// Ends the profile: the time of every kernel since it began, the longest first.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] where the device is lost.
+    fn end_profile(&self) -> Result<Vec<KernelTime>> {
+        Ok(Vec::new())
     }
 
     /// Prepares a weight of shape `[out, in]`.
@@ -269,6 +285,17 @@ pub fn chosen_device(request: Option<&str>) -> Result<DeviceInfo> {
     return devices().and_then(|none| choose_device(&none, request).map(|at| none[at].clone()));
 }
 
+/// Measures what the adapter that `request` means can do at most, which takes a second or a few.
+///
+/// # Errors
+/// Those of [`chosen_device`]; [`Kind::Environment`] where the adapter has no memory for it or is lost.
+pub fn measure_device(request: Option<&str>) -> Result<DeviceRates> {
+    #[cfg(feature = "wgpu")]
+    return self::wgpu::measure(request);
+    #[cfg(not(feature = "wgpu"))]
+    return chosen_device(request).and_then(|_| Err(built_without()));
+}
+
 /// Loads `model` onto the backend of that name. Weights of a backend of the processor stay where they are mapped.
 ///
 /// # Errors
@@ -291,6 +318,16 @@ pub trait Engine: Send + Sync {
     fn backend_name(&self) -> &'static str;
     /// The adapter that it computes on; none for a backend of the processor.
     fn device(&self) -> Option<DeviceInfo>;
+    /// From now on times every kernel on the device, which then waits for each.
+    ///
+    /// # Errors
+    /// Those of [`Backend::begin_profile`].
+    fn begin_profile(&self) -> Result<()>;
+    /// Ends the profile: the time of every kernel since it began, the longest first.
+    ///
+    /// # Errors
+    /// Those of [`Backend::end_profile`].
+    fn end_profile(&self) -> Result<Vec<KernelTime>>;
     /// Sizes and switches.
     fn config(&self) -> &ModelConfig;
     /// An empty sequence, as its user holds it.

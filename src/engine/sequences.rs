@@ -1,7 +1,7 @@
 //! The sequences of a decoder, and how the tokens of several are laid out in passes. No result depends on that.
 
 use super::decoder::{Decoder, Span};
-use super::{Backend, Context, DeviceInfo, Engine, Feed, Observer, SequenceId};
+use super::{Backend, Context, DeviceInfo, Engine, Feed, KernelTime, Observer, SequenceId};
 use crate::models::ModelConfig;
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
@@ -76,6 +76,14 @@ impl<B: Backend> Engine for Decoder<B> {
 
     fn device(&self) -> Option<DeviceInfo> {
         self.backend.device()
+    }
+
+    fn begin_profile(&self) -> Result<()> {
+        self.backend.begin_profile()
+    }
+
+    fn end_profile(&self) -> Result<Vec<KernelTime>> {
+        self.backend.end_profile()
     }
 
     fn config(&self) -> &ModelConfig {

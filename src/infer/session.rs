@@ -2,7 +2,7 @@
 
 use super::EngineOptions;
 use crate::Result;
-use crate::engine::{self, Context, DeviceInfo, Engine, Observer, Placement, Want};
+use crate::engine::{self, Context, DeviceInfo, Engine, KernelTime, Observer, Placement, Want};
 use crate::models::{Model, ModelConfig};
 use std::sync::Arc;
 
@@ -41,6 +41,22 @@ impl LoadedModel {
     /// The adapter that it is computed on; none for a backend of the processor.
     pub fn device(&self) -> Option<DeviceInfo> {
         self.engine.device()
+    }
+
+    /// From now on times every kernel on the device; see [`Engine::begin_profile`].
+    ///
+    /// # Errors
+    /// [`crate::Kind::Usage`] where the backend cannot, [`crate::Kind::Environment`] where its adapter cannot.
+    pub fn begin_profile(&self) -> Result<()> {
+        self.engine.begin_profile()
+    }
+
+    /// Ends the profile: the time of every kernel since it began, the longest first.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Environment`] where the device is lost.
+    pub fn end_profile(&self) -> Result<Vec<KernelTime>> {
+        self.engine.end_profile()
     }
 
     /// A new, empty sequence. Sessions of one model do not influence each other.

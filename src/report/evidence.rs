@@ -193,6 +193,23 @@ mod tests {
         assert_eq!(replay, Replay { record, notes: Vec::new() });
     }
 
+    /// Evidence from before adapters were named says of none.
+    #[test]
+    fn older_evidence_is_read() {
+        let mut record = fixture::sample();
+        let log = render(&record);
+        let old: String = log.lines().map(|line| without_adapter(line) + "\n").collect();
+        assert!(old != log && !old.contains("\"adapter\":{"));
+        record.cases.iter_mut().for_each(|case| case.adapter = None);
+        assert_eq!(RunRecord::from_evidence("e", old.as_bytes()).expect("valid").record, record);
+    }
+
+    fn without_adapter(line: &str) -> String {
+        let Some(start) = line.find("\"adapter\":{") else { return line.to_owned() };
+        let end = start + line[start..].find("},").expect("it ends") + "},".len();
+        format!("{}{}", &line[..start], &line[end..])
+    }
+
     /// Cut anywhere, the log gives what was finished before the cut, or an error if nothing was.
     #[test]
     fn a_cut_loses_at_most_the_case_in_flight() {

@@ -3,7 +3,9 @@
 mod planted;
 mod statistics;
 
-use crate::record::{CaseRecord, Finding, Limit, LimitOp, Measurement, RunRecord, Verdict, exit_code};
+use crate::record::{
+    Adapter, CaseRecord, Finding, Limit, LimitOp, Measurement, RunRecord, Verdict, exit_code,
+};
 use std::collections::BTreeMap;
 
 pub(super) use planted::detection;
@@ -27,7 +29,8 @@ pub(super) fn sample() -> RunRecord {
         CaseRecord {
             verdict: Verdict::Error { kind: "timeout".into(), message: "not finished after 120 s".into() },
             seconds: 120.004,
-            ..case("speed", "runtime-parity", "tiny-gpt2", "gguf", "cpu", Some("code"), 77)
+            adapter: Some(adapter()),
+            ..case("speed", "runtime-parity", "tiny-gpt2", "gguf", "wgpu", Some("code"), 77)
         },
         CaseRecord {
             verdict: Verdict::Skip {
@@ -39,6 +42,8 @@ pub(super) fn sample() -> RunRecord {
         },
     ];
     let provenance = [
+        ("adapter", "NVIDIA L4 (discrete, Vulkan, NVIDIA 570.86.15)"),
+        ("adapter features", "SHADER_F16 SUBGROUP TIMESTAMP_QUERY"),
         ("apr-qa-runner", "0.1.0"),
         ("contract sha256", "9b1c1d4bb39f8b3e0d1d6a3f5a7c2e90"),
         ("cpu features", "avx2 fma f16c"),
@@ -64,6 +69,17 @@ pub(super) fn sample() -> RunRecord {
     };
     record.exit_code = exit_code(&record.cases, &[]);
     record
+}
+
+/// What the sample's GPU backend computed on.
+fn adapter() -> Adapter {
+    Adapter {
+        name: "NVIDIA L4".into(),
+        kind: "discrete".into(),
+        driver: "NVIDIA 570.86.15".into(),
+        api: "Vulkan".into(),
+        features: ["SHADER_F16", "SUBGROUP", "TIMESTAMP_QUERY"].map(str::to_owned).to_vec(),
+    }
 }
 
 /// A case that passed, to be changed where it did not.

@@ -336,6 +336,16 @@ mod tests {
     }
 
     #[test]
+    fn the_adapter_of_a_case_is_in_either_dialect() {
+        let full = xml(&fixture::sample(), RenderOptions::default());
+        let named = "value=\"NVIDIA L4 (discrete, Vulkan, NVIDIA 570.86.15)\"/>";
+        assert_eq!(count(&full, &format!("<property name=\"adapter\" {named}")), 5, "each suite, one case");
+        assert!(full.contains("name=\"adapter.features\" value=\"SHADER_F16 SUBGROUP TIMESTAMP_QUERY\""));
+        let strict = RenderOptions { junit_dialect: JunitDialect::Strict, ..RenderOptions::default() };
+        assert!(xml(&fixture::sample(), strict).contains("adapter: NVIDIA L4 (discrete, Vulkan"));
+    }
+
+    #[test]
     fn strict_leaves_out_what_the_jenkins_schema_does_not_know() {
         let strict = RenderOptions { junit_dialect: JunitDialect::Strict, ..RenderOptions::default() };
         let xml = xml(&fixture::sample(), strict);

@@ -74,7 +74,7 @@ const ROOMS: [Room; 6] = [
 mod tests {
     use super::super::fixture;
     use super::*;
-    use crate::record::{CaseRecord, Finding, Verdict};
+    use crate::record::{Adapter, CaseRecord, Finding, Verdict};
 
     fn failed(record: &RunRecord) -> CaseRecord {
         record.cases.iter().find(|c| matches!(c.verdict, Verdict::Fail { .. })).expect("one").clone()
@@ -105,6 +105,19 @@ mod tests {
             assert!(text.contains(key.as_str()) && text.contains(value.as_str()), "{key}");
         }
         assert!(!text.contains("omitted"));
+    }
+
+    #[test]
+    fn the_adapter_stands_with_its_suite_and_with_its_failure() {
+        let text = markdown_within(&fixture::sample(), LARGEST);
+        let suite = text.split("## Suite speed\n").nth(1).expect("the suite");
+        let suite = suite.split("\n| gate |").next().expect("a table");
+        assert!(
+            suite.contains("GPU backends on `NVIDIA L4 (discrete, Vulkan, NVIDIA 570.86.15)`."),
+            "{suite}"
+        );
+        assert_eq!(text.matches("GPU backends on").count(), 1, "the others ran on the processor");
+        assert_eq!(text.matches("\nAdapter: `NVIDIA L4 (discrete").count(), 1);
     }
 
     #[test]
@@ -165,6 +178,9 @@ mod tests {
         case.findings =
             vec![Finding { subject: hostile.into(), detail: hostile.into(), cause: Some(hostile.into()) }];
         case.expected_failure = Some(hostile.into());
+        let features = vec![hostile.into()];
+        let text = || hostile.to_owned();
+        case.adapter = Some(Adapter { name: text(), kind: text(), driver: text(), api: text(), features });
         let skipped = CaseRecord { verdict: Verdict::Skip { reason: hostile.into() }, ..case.clone() };
         let passed = CaseRecord { verdict: Verdict::Pass, ..case.clone() };
         record.cases.extend([case, skipped, passed]);

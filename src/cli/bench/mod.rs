@@ -1,12 +1,13 @@
 //! `bench MODEL…`: how fast models are, beside what the machine can do at most, measured in the same run.
 
+mod kernels;
 mod peer;
 mod report;
 
 use super::model::{self, EngineArgs};
 use crate::convert::{self, RANDOM_MODELS, RandomModel};
 use crate::engine::cpu::{Isa, LimitMeter, Limits};
-use crate::engine::usable_cpus;
+use crate::engine::{measure_device, usable_cpus};
 use crate::formats::{self, Checkpoint};
 use crate::infer::speed::{
     Memory, Product, Round, SpeedOptions, SpeedTest, Spread, Work, cache_element_bytes,
@@ -16,6 +17,7 @@ use crate::quant::Quantize;
 use crate::{Error, Kind, Result, models};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use peer::Peer;
+pub(super) use report::rates_in_words;
 use report::{Pair, Report, Row};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -51,8 +53,8 @@ pub struct Args {
     /// Measure so many times; the median is shown, with the least and the most.
     #[arg(long, default_value = "3", value_name = "N")]
     repeat: NonZeroUsize,
-    /// Memory that each thread reads for the limit of bandwidth, in MiB: several times the last cache. 0 measures
-    /// no limits.
+    /// Memory that each thread reads for the limit of bandwidth, in MiB: several times the last cache. Of a GPU backend
+    /// the adapter's own limits are measured. 0 measures no limits.
     #[arg(long, default_value_t = 512, value_name = "MIB")]
     limit_mib: usize,
     /// Run this command after every measurement, and print the ratio pair by pair. It is split at blanks; {model},
@@ -62,6 +64,9 @@ pub struct Args {
     /// Seconds that one run of the peer may take.
     #[arg(long, default_value_t = 600, value_name = "S", requires = "peer")]
     peer_timeout: u64,
+    /// Also time every kernel of a GPU backend, in a run of its own: its dispatches wait for each other.
+    #[arg(long)]
+    profile_kernels: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -151,6 +156,11 @@ fn measure(args: &Args, engine: &EngineOptions, source: &Source, report: &mut Re
     let model = models::open(&made.map_or_else(|| source.open(), Ok)?)?;
     let loaded = LoadedModel::load(&model, engine)?;
     let load_s = start.elapsed().as_secs_f64();
+    if args.profile_kernels {
+        // Refused now rather than after everything else.
+        loaded.begin_profile()?;
+        loaded.end_profile()?;
+    }
     let mut test = SpeedTest::new(&loaded, options)?;
     test.warm_up()?;
 
@@ -170,7 +180,7 @@ fn measure(args: &Args, engine: &EngineOptions, source: &Source, report: &mut Re
             let theirs = peer.run(source.path(), engine.threads, &options, limit)?;
             pairs.push(Pair { ours, theirs });
         }
-        if args.limit_mib > 0 {
+        if args.limit_mib > 0 && loaded.device().is_none() {
             let meter = match &mut meter {
                 Some(meter) => meter,
                 empty => empty.insert(limit_meter(report.isa, engine.threads, args.limit_mib)?),
@@ -180,10 +190,17 @@ fn measure(args: &Args, engine: &EngineOptions, source: &Source, report: &mut Re
     }
     let prompt = Spread::of(rounds.iter().filter_map(|r| r.prompt));
     let generate = Spread::of(rounds.iter().filter_map(|r| r.generate));
+    let device = loaded.device();
+    if args.limit_mib > 0 && device.is_some() && report.rates.is_none() {
+        report.rates = Some(measure_device(engine.adapter.as_deref())?);
+    }
+    let kernels = if args.profile_kernels { kernels::profile(&loaded, options)? } else { Vec::new() };
     let backend = loaded.backend_name();
     let work = Work::of(&model, &options, cache_element_bytes(backend));
     let product = Product::of(backend, work.main);
-    Ok(Row { model: source.name(), backend, load_s, prompt, generate, memory, work, product, pairs })
+    let adapter = device.map(|device| device.adapter());
+    let model = source.name();
+    Ok(Row { model, backend, adapter, load_s, prompt, generate, memory, work, product, kernels, pairs })
 }
 
 /// Limits are those of the threads that compute.

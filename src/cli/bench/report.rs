@@ -1,17 +1,22 @@
 //! What `bench` found: a table for a reader, one JSON object for a program.
 
 use super::Args;
+use super::kernels::Phase;
 use crate::engine::cpu::{Isa, Limits};
-use crate::engine::usable_cpus;
+use crate::engine::{DeviceRates, usable_cpus};
 use crate::infer::EngineOptions;
 use crate::infer::speed::{Memory, Product, Round, Spread, Work};
+use crate::record::Adapter;
 use serde_json::{Value as Json, json};
 use std::fmt::Write;
 
 /// Everything that was measured.
 pub(super) struct Report {
     pub isa: Isa,
+    /// Of the processor.
     pub limits: Option<Limits>,
+    /// Of the adapter.
+    pub rates: Option<DeviceRates>,
     pub rows: Vec<Row>,
     threads: usize,
     prompt: usize,
@@ -24,12 +29,15 @@ pub(super) struct Report {
 pub(super) struct Row {
     pub model: String,
     pub backend: &'static str,
+    /// What it was computed on; none for the processor.
+    pub adapter: Option<Adapter>,
     pub load_s: f64,
     pub prompt: Option<Spread>,
     pub generate: Option<Spread>,
     pub memory: Memory,
     pub work: Work,
     pub product: Product,
+    pub kernels: Vec<Phase>,
     pub pairs: Vec<Pair>,
 }
 
@@ -53,6 +61,7 @@ impl Report {
         Report {
             isa,
             limits: None,
+            rates: None,
             rows: Vec::new(),
             threads: engine.threads,
             prompt: args.prompt,
@@ -67,20 +76,30 @@ impl Report {
         let bytes_per_s = row.generate.map(|g| g.median * bytes_per_token as f64);
         let seconds = row.prompt.map(|p| self.prompt as f64 / p.median);
         let operations_per_s = seconds.map(|s| row.work.prompt_operations as f64 / s);
-        let share = |of: Option<f64>, limit: fn(&Limits, Product) -> f64| {
-            let limit = limit(self.limits.as_ref()?, row.product);
-            of.filter(|_| limit > 0.0).map(|of| of / limit)
+        let peaks = self.peaks(row);
+        let share = |of: Option<f64>, peak: fn((f64, f64)) -> f64| {
+            let peak = peak(peaks?);
+            of.filter(|_| peak > 0.0).map(|of| of / peak)
         };
         Use {
             bytes_per_token,
             bytes_per_s,
-            share_of_read: share(bytes_per_s, |limits, _| limits.read),
+            share_of_read: share(bytes_per_s, |(read, _)| read),
             operations_per_s,
-            share_of_peak: share(operations_per_s, |limits, product| match product {
-                Product::Fma => limits.fma,
-                Product::Int8 => limits.int8,
-            }),
+            share_of_peak: share(operations_per_s, |(_, product)| product),
         }
+    }
+
+    /// The limits of reading and of the row's products, where it was computed.
+    fn peaks(&self, row: &Row) -> Option<(f64, f64)> {
+        let (read, fma, int8) = match row.adapter {
+            None => self.limits.map(|l| (l.read, l.fma, l.int8))?,
+            Some(_) => self.rates.map(|r| (r.read, r.f32, r.int8))?,
+        };
+        Some(match row.product {
+            Product::Fma => (read, fma),
+            Product::Int8 => (read, int8),
+        })
     }
 
     pub(super) fn to_json(&self) -> Json {
@@ -102,6 +121,7 @@ impl Report {
             "depth": self.depth,
             "repeat": self.repeat,
             "limits": limits,
+            "adapter_limits": self.rates,
             "results": self.rows.iter().map(|row| self.row_json(row)).collect::<Vec<_>>(),
         })
     }
@@ -112,6 +132,7 @@ impl Report {
         let mut json = json!({
             "model": row.model,
             "backend": row.backend,
+            "adapter": row.adapter,
             "threads": self.threads,
             "encoding": row.work.main.name(),
             "prompt_tokens_per_s": row.prompt.map(|s| s.median),
@@ -131,6 +152,9 @@ impl Report {
             "prompt_instruction": row.product.name(),
             "prompt_share_of_peak": found.share_of_peak,
         });
+        if !row.kernels.is_empty() {
+            json["kernels"] = row.kernels.iter().map(Phase::to_json).collect();
+        }
         if !row.pairs.is_empty() {
             let side = |of: fn(&Pair) -> Option<f64>| row.pairs.iter().map(of).collect::<Vec<_>>();
             let ratio = |of: fn(&Round) -> Option<f64>| {
@@ -164,6 +188,9 @@ impl Report {
             }
             out.push('\n');
         }
+        if let Some(rates) = &self.rates {
+            out.push_str(&format!("limits of the adapter: {}\n", rates_in_words(rates)));
+        }
         for row in &self.rows {
             out.push_str(&self.row_text(row));
         }
@@ -180,6 +207,9 @@ impl Report {
         let mut line = |what: &str, said: String| {
             let _ = writeln!(out, "  {what:<12}{said}");
         };
+        if let Some(adapter) = &row.adapter {
+            line("adapter", adapter.to_string());
+        }
         if let (Some(s), Some(rate)) = (row.prompt, found.operations_per_s) {
             let share = of(found.share_of_peak, &format!("{} peak", row.product.name()));
             line("prompt", format!("{} tokens/s; {:.0} GOP/s{share}", shown(&s), rate / 1e9));
@@ -216,8 +246,17 @@ impl Report {
                 line("ratio", said);
             }
         }
+        out.extend(row.kernels.iter().map(Phase::to_text));
         out
     }
+}
+
+/// What an adapter can do at most, for a reader.
+pub(in crate::cli) fn rates_in_words(rates: &DeviceRates) -> String {
+    let DeviceRates { read, f32, f16, int8 } = rates;
+    let half = f16.map_or("none".to_owned(), |rate| format!("{:.0} GFLOP/s", rate / 1e9));
+    let (read, single, int8) = (read / 1e9, f32 / 1e9, int8 / 1e9);
+    format!("read {read:.1} GB/s, f32 {single:.0} GFLOP/s, f16 {half}, int8 {int8:.0} GOP/s")
 }
 
 fn shown(s: &Spread) -> String {
@@ -248,12 +287,14 @@ mod tests {
         let row = Row {
             model: "m.gguf".to_owned(),
             backend: "cpu-fast",
+            adapter: None,
             load_s: 0.5,
             prompt: spread(1000.0),
             generate: spread(100.0),
             memory: Memory { peak: Some(64 << 20), private: None },
             work,
             product: Product::Int8,
+            kernels: Vec::new(),
             pairs: vec![
                 Pair { ours: round(900.0, 100.0), theirs: round(300.0, 50.0) },
                 Pair { ours: round(800.0, 90.0), theirs: round(400.0, 90.0) },
@@ -263,6 +304,7 @@ mod tests {
         Report {
             isa: Isa::detect().expect("every processor has one"),
             limits: Some(limits),
+            rates: None,
             rows: vec![row],
             threads: 2,
             prompt: 100,
@@ -295,6 +337,31 @@ mod tests {
         }
         assert!(text.contains("2.50 (2.00 to 3.00) times the peer in prompt: 3.00 2.00"), "{text}");
         assert!(text.contains("peak 64 MiB, private unknown; loaded in 0.500 s"), "{text}");
+    }
+
+    /// What a GPU did is a share of what the GPU can do.
+    #[test]
+    fn a_row_of_a_gpu_is_held_against_the_adapters_limits() {
+        let mut report = report();
+        report.rows[0].adapter = Some(Adapter {
+            name: "card".into(),
+            kind: "discrete".into(),
+            driver: "driver 1".into(),
+            api: "Vulkan".into(),
+            features: Vec::new(),
+        });
+        assert!(report.to_json()["results"][0]["gen_share_of_read"].is_null(), "not the processor's");
+        report.rates = Some(DeviceRates { read: 1.6e9, f32: 1e12, f16: None, int8: 2e8 });
+        let json = report.to_json();
+        let row = &json["results"][0];
+        assert_eq!((&row["gen_share_of_read"], &row["prompt_share_of_peak"]), (&0.25.into(), &0.1.into()));
+        assert_eq!(
+            (&row["adapter"]["name"], &json["adapter_limits"]["read_bytes_per_s"]),
+            (&"card".into(), &1.6e9.into())
+        );
+        let text = report.to_text();
+        assert!(text.contains("limits of the adapter: read 1.6 GB/s, f32 1000 GFLOP/s, f16 none"), "{text}");
+        assert!(text.contains("  adapter     card (discrete, Vulkan, driver 1)\n"), "{text}");
     }
 
     #[test]

@@ -11,10 +11,12 @@ mod decoding;
 mod device;
 #[cfg(test)]
 mod integers;
+mod limits;
 mod matrix;
 mod memory;
 mod pipelines;
 mod planes;
+mod profile;
 mod recorder;
 mod sources;
 #[cfg(test)]
@@ -24,9 +26,11 @@ mod tests;
 mod upload;
 
 pub(super) use adapter::{adapters, choose};
+pub(super) use limits::measure;
 
 use super::{
-    Activation, Angles, Backend, DeviceInfo, Heads, Linear, Norm, Numerics, Part, WGPU, WGPU_FAST, visible,
+    Activation, Angles, Backend, DeviceInfo, Heads, KernelTime, Linear, Norm, Numerics, Part, WGPU,
+    WGPU_FAST, visible,
 };
 use crate::Result;
 use crate::models::{NormKind, Weight};
@@ -285,6 +289,14 @@ impl Backend for Wgpu {
 
     fn device(&self) -> Option<DeviceInfo> {
         Some(self.device.info.clone())
+    }
+
+    fn begin_profile(&self) -> Result<()> {
+        self.recorder.begin_profile()
+    }
+
+    fn end_profile(&self) -> Result<Vec<KernelTime>> {
+        self.recorder.end_profile()
     }
 
     fn matrix(&self, weight: &Weight) -> Result<Matrix> {

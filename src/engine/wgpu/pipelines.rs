@@ -33,6 +33,11 @@ impl Kernel {
         encoding.map_or(self.parts[0].to_owned(), |e| format!("{} {e}", self.parts[0]))
     }
 
+    /// Whether it multiplies with weights, all of the shard that is bound first.
+    pub fn multiplies(&self) -> bool {
+        matches!(self.parts.first(), Some(&("matvec" | "matmul")))
+    }
+
     /// Its WGSL.
     pub fn wgsl(&self) -> String {
         let constants = self.constants.iter().map(|(name, value)| format!("const {name} = {value};\n"));

@@ -6,8 +6,10 @@
 use super::device::{Device, words};
 use super::memory::{Memory, STORAGE};
 use super::pipelines::{IMMEDIATES, Kernel, Pipeline};
+use super::profile::Profile;
 use super::upload::Upload;
 use crate::Result;
+use crate::engine::KernelTime;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
@@ -36,13 +38,28 @@ struct Pending {
     scratch: [Option<Arc<Memory>>; 4],
     groups: HashMap<GroupKey, (wgpu::BindGroup, Vec<Weak<Memory>>)>,
     submissions: usize,
+    /// While every kernel is timed.
+    profile: Option<Profile>,
 }
 
 type GroupKey = (usize, Vec<u64>); // address of the pipeline, which `Pipelines` keeps; ids of the buffers
 
-enum Step {
-    Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, immediates: Vec<u32>, grid: [u32; 3] },
-    Copy { from: Arc<Memory>, from_at: u64, to: Arc<Memory>, to_at: u64, size: u64 },
+/// What the device does next.
+pub(super) enum Step {
+    Dispatch {
+        pipeline: Arc<Pipeline>,
+        group: wgpu::BindGroup,
+        immediates: Vec<u32>,
+        grid: [u32; 3],
+        weight_bytes: u64,
+    },
+    Copy {
+        from: Arc<Memory>,
+        from_at: u64,
+        to: Arc<Memory>,
+        to_at: u64,
+        size: u64,
+    },
 }
 
 /// Memory that steps of one session hand to each other. The next session finds anything in it.
@@ -96,6 +113,30 @@ impl Recorder {
         Ok(session)
     }
 
+    /// From now on times every kernel.
+    ///
+    /// # Errors
+    /// Those of [`Profile::new`], and of submitting what waits.
+    pub fn begin_profile(&self) -> Result<()> {
+        let profile = Profile::new(&self.device)?;
+        let mut session = self.session(0)?;
+        session.submit()?;
+        session.pending.profile = Some(profile);
+        Ok(())
+    }
+
+    /// Ends the profile; the times of what ran since it began.
+    ///
+    /// # Errors
+    /// Those of submitting what waits.
+    pub fn end_profile(&self) -> Result<Vec<KernelTime>> {
+        let mut session = self.session(0)?;
+        let submitted = session.submit();
+        let profile = session.pending.profile.take();
+        submitted?;
+        Ok(profile.map_or_else(Vec::new, Profile::end))
+    }
+
     /// Waits until that submission is done.
     pub fn wait(&self, submitted: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let wait = wgpu::PollType::Wait { submission_index: submitted, timeout: None };
@@ -141,7 +182,7 @@ impl Session<'_> {
     ) -> Result<()> {
         let device = &self.recorder.device;
         let pipeline = device.pipelines.get(device, kernel)?;
-        debug_assert!(immediates.len() * size_of::<u32>() <= IMMEDIATES as usize);
+        debug_assert!(size_of_val(immediates) <= IMMEDIATES as usize);
         if grid.contains(&0) {
             return Ok(());
         }
@@ -168,6 +209,8 @@ impl Session<'_> {
         });
         let step = Step::Dispatch {
             group: group.clone(),
+            // The first binding of a kernel that multiplies weights holds them.
+            weight_bytes: if kernel.multiplies() { memories[0].size() } else { 0 },
             pipeline,
             immediates: immediates.to_vec(),
             grid: grid.map(|n| n as u32),
@@ -251,7 +294,8 @@ impl Session<'_> {
         }
     }
 
-    /// Hands everything recorded to the device; nothing where nothing is.
+    /// Hands everything recorded to the device; nothing where nothing is. While a profile is taken it is also done, so
+    /// that there is nothing to wait for.
     ///
     /// # Errors
     /// [`crate::Kind::Environment`] where the device refuses it: then nothing of it counts, nor what depends on it, so
@@ -259,28 +303,39 @@ impl Session<'_> {
     pub fn submit(&mut self) -> Result<Option<wgpu::SubmissionIndex>> {
         let device = &self.recorder.device;
         device.check()?;
-        let Pending { steps, words: arena_words, arena, .. } = &mut *self.pending;
+        let Pending { steps, words: arena_words, arena, profile, .. } = &mut *self.pending;
         if steps.is_empty() {
             return Ok(None);
         }
-        let submitted = device.catch(|| {
+        let write_words = || {
             if let (Some(arena), false) = (arena, arena_words.is_empty()) {
                 device.queue.write_buffer(&arena.raw, 0, bytemuck::cast_slice(arena_words));
             }
-            let mut encoder = device.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encode(&mut encoder, steps);
-            device.queue.submit([encoder.finish()])
-        });
+        };
+        let refused = |error: wgpu::Error| device.give_up(words(&error));
+        let submitted = match profile {
+            None => {
+                let submit = || {
+                    write_words();
+                    let mut encoder =
+                        device.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                    encode(&mut encoder, steps);
+                    device.queue.submit([encoder.finish()])
+                };
+                device.catch(submit).map(Some).map_err(refused)
+            }
+            Some(profile) => {
+                let written = device.catch(write_words).map_err(refused);
+                written.and_then(|()| profile.run(device, steps)).map(|()| None)
+            }
+        };
         steps.clear();
         arena_words.clear();
         self.pending.submissions += 1;
         if self.pending.submissions.is_multiple_of(SWEEP_AFTER) {
             self.pending.groups.retain(|_, (_, memories)| memories.iter().all(|m| m.strong_count() > 0));
         }
-        match submitted {
-            Ok(index) => Ok(Some(index)),
-            Err(error) => Err(device.give_up(words(&error))),
-        }
+        submitted
     }
 }
 
@@ -290,19 +345,38 @@ fn encode(encoder: &mut wgpu::CommandEncoder, steps: &[Step]) {
         let mut pass = None;
         for step in run {
             match step {
-                Step::Copy { from, from_at, to, to_at, size } => {
-                    encoder.copy_buffer_to_buffer(&from.raw, *from_at, &to.raw, *to_at, *size);
-                }
-                Step::Dispatch { pipeline, group, immediates, grid: [x, y, z] } => {
-                    let pass = pass.get_or_insert_with(|| {
-                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
-                    });
-                    pass.set_pipeline(&pipeline.raw);
-                    pass.set_bind_group(0, group, &[]);
-                    pass.set_immediates(0, bytemuck::cast_slice(immediates));
-                    pass.dispatch_workgroups(*x, *y, *z);
-                }
+                Step::Copy { .. } => step.copy(encoder),
+                Step::Dispatch { .. } => step.dispatch(pass.get_or_insert_with(|| {
+                    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
+                })),
             }
+        }
+    }
+}
+
+impl Step {
+    /// The name of a dispatch's kernel, and the bytes of the weights that it multiplies; none of a copy.
+    pub(super) fn timed(&self) -> Option<(&str, u64)> {
+        match self {
+            Step::Dispatch { pipeline, weight_bytes, .. } => Some((&pipeline.name, *weight_bytes)),
+            Step::Copy { .. } => None,
+        }
+    }
+
+    /// Encodes a copy; nothing of a dispatch.
+    pub(super) fn copy(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let Step::Copy { from, from_at, to, to_at, size } = self {
+            encoder.copy_buffer_to_buffer(&from.raw, *from_at, &to.raw, *to_at, *size);
+        }
+    }
+
+    /// Encodes a dispatch; nothing of a copy.
+    pub(super) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        if let Step::Dispatch { pipeline, group, immediates, grid: [x, y, z], weight_bytes: _ } = self {
+            pass.set_pipeline(&pipeline.raw);
+            pass.set_bind_group(0, group, &[]);
+            pass.set_immediates(0, bytemuck::cast_slice(immediates));
+            pass.dispatch_workgroups(*x, *y, *z);
         }
     }
 }

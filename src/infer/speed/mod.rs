@@ -77,30 +77,59 @@ impl SpeedTest {
     /// # Errors
     /// Those of [`Session::prefill`].
     pub fn round(&mut self) -> Result<Round> {
-        let SpeedOptions { prompt, generate, depth } = self.options;
-        let prompt = self.timed(prompt, |session, ids| session.prefill(ids).map(drop), depth)?;
-        let step_each =
-            |session: &mut Session, ids: &[u32]| ids.iter().try_for_each(|&id| session.step(id).map(drop));
-        let generate = self.timed(generate, step_each, depth)?;
-        Ok(Round { prompt, generate })
+        let SpeedOptions { prompt, generate, .. } = self.options;
+        Ok(Round {
+            prompt: self.timed(prompt, SpeedTest::append_prompt)?,
+            generate: self.timed(generate, SpeedTest::append_each)?,
+        })
+    }
+
+    /// Empties the sequence and gives it its depth, after which [`SpeedTest::append`] is what is measured.
+    ///
+    /// # Errors
+    /// Those of [`Session::prefill`].
+    pub fn fill(&mut self) -> Result<()> {
+        self.session.reset();
+        match self.options.depth {
+            0 => Ok(()),
+            depth => self.session.prefill(&self.ids[..depth]).map(drop),
+        }
+    }
+
+    /// Appends the prompt, then what is generated, to what the sequence holds.
+    ///
+    /// # Errors
+    /// Those of [`Session::prefill`].
+    pub fn append(&mut self) -> Result<()> {
+        let SpeedOptions { prompt, generate, .. } = self.options;
+        if prompt > 0 {
+            self.append_prompt(prompt)?;
+        }
+        self.append_each(generate)
+    }
+
+    fn append_prompt(&mut self, n: usize) -> Result<()> {
+        let depth = self.options.depth;
+        self.session.prefill(&self.ids[depth..depth + n]).map(drop)
+    }
+
+    fn append_each(&mut self, n: usize) -> Result<()> {
+        let depth = self.options.depth;
+        self.ids[depth..depth + n].iter().try_for_each(|&id| self.session.step(id).map(drop))
     }
 
     /// Tokens per second of `append` on the next `n` ids after the depth.
     fn timed(
         &mut self,
         n: usize,
-        append: impl Fn(&mut Session, &[u32]) -> Result<()>,
-        depth: usize,
+        append: impl Fn(&mut SpeedTest, usize) -> Result<()>,
     ) -> Result<Option<f64>> {
         if n == 0 {
             return Ok(None);
         }
-        self.session.reset();
-        if depth > 0 {
-            self.session.prefill(&self.ids[..depth])?;
-        }
+        self.fill()?;
         let start = Instant::now();
-        append(&mut self.session, &self.ids[depth..depth + n])?;
+        append(self, n)?;
         // The clock may not move at all while a tiny model computes; then the rate is what one tick gives.
         Ok(Some(n as f64 / start.elapsed().as_secs_f64().max(1e-9)))
     }

@@ -2,6 +2,7 @@
 
 use super::SpeedOptions;
 use crate::engine::cpu::Numerics;
+use crate::engine::is_fast;
 use crate::models::Model;
 use crate::quant::tiled;
 use crate::tensor::DType;
@@ -86,7 +87,7 @@ impl Product {
 
 /// Bytes of an element of keys and values on the backend of that name: halves in `fast` numerics, else f32.
 pub fn cache_element_bytes(backend: &str) -> usize {
-    if backend == Numerics::Fast.backend_name() { size_of::<u16>() } else { size_of::<f32>() }
+    if is_fast(backend) { size_of::<u16>() } else { size_of::<f32>() }
 }
 
 /// Keys and values of the positions that a generated token sees, on the average; windows see no more than their size.
@@ -140,6 +141,8 @@ mod tests {
         assert_eq!(Product::of("cpu-fast", DType::Q4_K), Product::Int8);
         assert_eq!(Product::of("cpu-fast", DType::F16), Product::Fma);
         assert_eq!(Product::of("cpu", DType::Q4_K), Product::Fma);
-        assert_eq!((cache_element_bytes("cpu-fast"), cache_element_bytes("cpu")), (2, 4));
+        let bytes = ["cpu-fast", "cpu", "wgpu-fast", "wgpu"].map(cache_element_bytes);
+        // A program without GPU backends knows their names.
+        assert_eq!(bytes, [2, 4, 2, 4]);
     }
 }

@@ -4,7 +4,7 @@ use super::super::fixture;
 use super::super::text::plain;
 use super::element::{SHAPES, VOID};
 use super::*;
-use crate::record::{Chart, ChartKind, Departure, Finding, Measurement};
+use crate::record::{Adapter, Chart, ChartKind, Departure, Finding, Measurement};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::collections::HashSet;
@@ -175,6 +175,14 @@ fn the_first_screen_says_what_failed_why_and_by_how_much() {
 }
 
 #[test]
+fn a_case_names_the_adapter_that_it_ran_on() {
+    let text = sound(&render(&fixture::sample())).text;
+    for needed in ["NVIDIA L4 (discrete, Vulkan, NVIDIA 570.86.15)", "SHADER_F16 SUBGROUP TIMESTAMP_QUERY"] {
+        assert!(text.matches(needed).count() >= 2, "{needed}, of the run and of the case");
+    }
+}
+
+#[test]
 fn a_pass_shows_what_came_closest_to_its_limit() {
     let mut record = fixture::sample();
     record.cases.retain(|c| c.verdict == Verdict::Pass && c.expected_failure.is_none());
@@ -207,6 +215,13 @@ fn hostile_text_stays_text() {
     ] {
         *text = hostile.into();
     }
+    case.adapter = Some(Adapter {
+        name: hostile.into(),
+        kind: hostile.into(),
+        driver: hostile.into(),
+        api: hostile.into(),
+        features: vec![hostile.into()],
+    });
     case.prompt = Some(hostile.into());
     case.contract_id = Some(hostile.into());
     case.expected_failure = Some(hostile.into());
