@@ -2,9 +2,9 @@
 //
 // Contract: contracts/kernels/matmul.yaml. CPU twin: src/engine/cpu/matmul.rs.
 // quants, fields, x, bias, out  as in matvec.wgsl
-// Workgroup (64): 32 rows by 32 tokens, every thread 4 rows by 4 tokens in registers. A step is a unit of 32 columns: one
-// half of the threads decodes a row's unit into workgroup memory, the other half brings a token's columns, so a weight
-// is decoded once for 32 tokens. 8 KiB of workgroup memory leaves room for several workgroups side by side.
+// Workgroup (64): 64 rows by 64 tokens, every thread 8 rows by 8 tokens in registers, so that four products are made of
+// every number that is read. A step is a unit of 32 columns: every thread decodes the unit of one row into workgroup memory
+// and brings that of one token, so a weight is decoded once for 64 tokens. 16 KiB of workgroup memory.
 //
 // The order of a sum is that of matvec.wgsl: chains of 64 columns, added in ascending order.
 
@@ -20,7 +20,7 @@ struct Params {
     epilogue: u32, // as in epilogue.wgsl
 }
 
-const TILE: u32 = 32u;
+const TILE: u32 = 64u;
 
 var<immediate> p: Params;
 
@@ -31,8 +31,8 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
-var<workgroup> w_tile: array<f32, 1024>; // [32 columns, 32 rows]
-var<workgroup> x_tile: array<f32, 1024>; // [32 columns, 32 tokens]
+var<workgroup> w_tile: array<f32, 2048>; // [32 columns, 64 rows]
+var<workgroup> x_tile: array<f32, 2048>; // [32 columns, 64 tokens]
 
 fn store(token: u32, row: u32, sum: f32) {
     if (token < p.n && row < p.rows) {
@@ -53,64 +53,52 @@ fn main(
 ) {
     let first = (group.y * groups.x + group.x) * TILE;
     let token = group.z * TILE;
-    let mine = local % TILE;
-    let r = (local % 8u) * 4u;
-    let t = (local / 8u) * 4u;
-    // One vector of four rows for each of four tokens: what is added up, and the chain of this chunk.
-    var total0 = vec4<f32>();
-    var total1 = vec4<f32>();
-    var total2 = vec4<f32>();
-    var total3 = vec4<f32>();
-    var chain0 = vec4<f32>();
-    var chain1 = vec4<f32>();
-    var chain2 = vec4<f32>();
-    var chain3 = vec4<f32>();
+    let r = (local % 8u) * 8u;
+    let t = (local / 8u) * 8u;
+    // Two vectors of four rows for each of eight tokens: what is added up, and the chain of this chunk.
+    var total: array<vec4<f32>, 16>;
+    var chain: array<vec4<f32>, 16>;
+    for (var i = 0u; i < 16u; i++) {
+        total[i] = vec4<f32>();
+        chain[i] = vec4<f32>();
+    }
+    // Rows and tokens past the end are computed as the last ones and not stored.
+    let own_row = min(first + local, p.rows - 1u) * p.units;
+    let own_token = min(token + local, p.n - 1u) * p.x_stride;
     for (var unit = 0u; unit < p.units; unit++) {
         workgroupBarrier();
-        if (local < TILE) {
-            // Rows and tokens past the end are computed as the last ones and not stored.
-            let w = values(min(first + mine, p.rows - 1u) * p.units + unit);
-            for (var i = 0u; i < 8u; i++) {
-                let a = w[i];
-                w_tile[(i * 4u) * TILE + mine] = a.x;
-                w_tile[(i * 4u + 1u) * TILE + mine] = a.y;
-                w_tile[(i * 4u + 2u) * TILE + mine] = a.z;
-                w_tile[(i * 4u + 3u) * TILE + mine] = a.w;
-            }
-        } else {
-            let at = (min(token + mine, p.n - 1u) * p.x_stride + unit * 32u) / 4u;
-            for (var i = 0u; i < 8u; i++) {
-                let b = x[at + i];
-                x_tile[(i * 4u) * TILE + mine] = b.x;
-                x_tile[(i * 4u + 1u) * TILE + mine] = b.y;
-                x_tile[(i * 4u + 2u) * TILE + mine] = b.z;
-                x_tile[(i * 4u + 3u) * TILE + mine] = b.w;
+        let w = values(own_row + unit);
+        for (var i = 0u; i < 8u; i++) {
+            let a = w[i];
+            let b = x[(own_token + unit * 32u) / 4u + i];
+            for (var j = 0u; j < 4u; j++) {
+                w_tile[(i * 4u + j) * TILE + local] = a[j];
+                x_tile[(i * 4u + j) * TILE + local] = b[j];
             }
         }
         workgroupBarrier();
         for (var k = 0u; k < 32u; k++) {
-            let at = k * TILE;
-            let w = vec4<f32>(w_tile[at + r], w_tile[at + r + 1u], w_tile[at + r + 2u], w_tile[at + r + 3u]);
-            chain0 = fma(w, vec4<f32>(x_tile[at + t]), chain0);
-            chain1 = fma(w, vec4<f32>(x_tile[at + t + 1u]), chain1);
-            chain2 = fma(w, vec4<f32>(x_tile[at + t + 2u]), chain2);
-            chain3 = fma(w, vec4<f32>(x_tile[at + t + 3u]), chain3);
+            let w_at = k * TILE + r;
+            let x_at = k * TILE + t;
+            let low = vec4<f32>(w_tile[w_at], w_tile[w_at + 1u], w_tile[w_at + 2u], w_tile[w_at + 3u]);
+            let high = vec4<f32>(w_tile[w_at + 4u], w_tile[w_at + 5u], w_tile[w_at + 6u], w_tile[w_at + 7u]);
+            for (var i = 0u; i < 8u; i++) {
+                let b = vec4<f32>(x_tile[x_at + i]);
+                chain[2u * i] = fma(low, b, chain[2u * i]);
+                chain[2u * i + 1u] = fma(high, b, chain[2u * i + 1u]);
+            }
         }
         if (unit % 2u == 1u || unit + 1u == p.units) {
-            total0 += chain0;
-            total1 += chain1;
-            total2 += chain2;
-            total3 += chain3;
-            chain0 = vec4<f32>();
-            chain1 = vec4<f32>();
-            chain2 = vec4<f32>();
-            chain3 = vec4<f32>();
+            for (var i = 0u; i < 16u; i++) {
+                total[i] += chain[i];
+                chain[i] = vec4<f32>();
+            }
         }
     }
-    for (var i = 0u; i < 4u; i++) {
-        store(token + t, first + r + i, total0[i]);
-        store(token + t + 1u, first + r + i, total1[i]);
-        store(token + t + 2u, first + r + i, total2[i]);
-        store(token + t + 3u, first + r + i, total3[i]);
+    for (var i = 0u; i < 8u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            store(token + t + i, first + r + j, total[2u * i][j]);
+            store(token + t + i, first + r + 4u + j, total[2u * i + 1u][j]);
+        }
     }
 }

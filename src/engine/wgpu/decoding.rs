@@ -77,23 +77,6 @@ pub(super) fn decoded(dtype: DType, layout: &Layout, blocks: &[u8]) -> Vec<f32> 
     out
 }
 
-#[test]
-fn every_encoding_composes_to_valid_wgsl() {
-    for dtype in DType::ALL {
-        let Some(layout) = layout(*dtype) else { continue };
-        let text = composed(STORE_VALUES, layout);
-        let module = naga::front::wgsl::parse_str(&text)
-            .unwrap_or_else(|e| panic!("{dtype}: {}", e.emit_to_string_with_path(&text, layout.kernel)));
-        let mut validator = naga::valid::Validator::new(
-            naga::valid::ValidationFlags::all(),
-            naga::valid::Capabilities::IMMEDIATES | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-        );
-        if let Err(e) = validator.validate(&module) {
-            panic!("{dtype}: {}", e.emit_to_string_with_path(&text, layout.kernel));
-        }
-    }
-}
-
 /// All bytes are random, so scales are of every class, subnormal ones among them.
 #[test]
 fn random_blocks_decode_to_the_values_of_the_codec() {

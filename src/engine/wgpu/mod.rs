@@ -72,9 +72,10 @@ const FEW: usize = 4;
 /// Tokens that a product takes with `matvec` at most; above, `matmul` reads weights less often. The bits are the same.
 const MATVEC: usize = 8;
 
-/// Rows of a weight to a workgroup of `matvec`, and rows and tokens to one of `matmul`.
+/// Rows of a weight to a workgroup of `matvec`, and rows and tokens to one of `matmul` and of `matmul_fast`.
 const ROWS: usize = 4;
-const TILE: usize = 32;
+const TILE: usize = 64;
+const TILE_FAST: usize = 32;
 
 /// Threads of most workgroups.
 const LANES: usize = 64;
@@ -163,11 +164,13 @@ impl Wgpu {
         // Few kernels of many tokens: each takes a while to compile.
         let (few, tokens) = (x.n <= MATVEC, if x.n == 1 { 1 } else { FEW });
         let wide = x.wide.as_ref().filter(|_| weight.has_levels());
-        let parts: &[&str] = match (few, wide) {
-            (true, None) => &["matvec", "activation", "epilogue"],
-            (false, None) => &["matmul", "activation", "epilogue"],
-            (true, Some(_)) => &["matvec_fast", "accumulate", "activation", "epilogue"],
-            (false, Some(_)) => &["matmul_fast", "accumulate", "activation", "epilogue"],
+        let (parts, rows_each, tokens_each): (&[&str], usize, usize) = match (few, wide) {
+            (true, None) => (&["matvec", "activation", "epilogue"], ROWS, tokens),
+            (false, None) => (&["matmul", "activation", "epilogue"], TILE, TILE),
+            (true, Some(_)) => (&["matvec_fast", "accumulate", "activation", "epilogue"], ROWS, tokens),
+            (false, Some(_)) => {
+                (&["matmul_fast", "accumulate", "activation", "epilogue"], TILE_FAST, TILE_FAST)
+            }
         };
         let kernel = weight.kernel(parts);
         let kernel = if few { kernel.with("TOKENS: u32", tokens) } else { kernel };
@@ -188,8 +191,8 @@ impl Wgpu {
                 usize::from(bias.is_some()),
                 out.epilogue as usize,
             ];
-            let [across, down] = plane(shard.rows.len().div_ceil(if few { ROWS } else { TILE }));
-            let layers = x.n.div_ceil(if few { tokens } else { TILE });
+            let [across, down] = plane(shard.rows.len().div_ceil(rows_each));
+            let layers = x.n.div_ceil(tokens_each);
             session.dispatch(&kernel, &bound, &immediates.map(|n| n as u32), [across, down, layers])?;
         }
         Ok(())

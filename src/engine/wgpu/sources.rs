@@ -64,7 +64,11 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use super::super::pipelines::Kernel;
+    use super::super::planes::layout;
     use super::*;
+    use crate::quant::CODECS;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_file_of_the_folder_is_a_part() {
@@ -77,5 +81,57 @@ mod tests {
         let mut parts: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
         parts.sort_unstable();
         assert_eq!(files, parts);
+    }
+
+    /// Every kernel, of every encoding, as the backend puts it together.
+    fn kernels() -> Vec<Kernel> {
+        let mut all: Vec<Kernel> =
+            ["rms_norm", "layer_norm", "norm_heads", "add", "scale", "argmax", "quantize_activations_wide"]
+                .map(|op| Kernel::new(&[op]))
+                .into();
+        for kept in ["kv_single", "kv_half"] {
+            all.push(Kernel::new(&["rope_store", kept]));
+            all.push(Kernel::new(&["attention", kept, "activation"]));
+        }
+        all.push(Kernel::new(&["attention_combine", "activation"]));
+        for layout in CODECS.iter().filter_map(|codec| layout(codec.dtype())) {
+            let with = |parts: &[&'static str]| {
+                let levels = layout.levels.then_some("levels");
+                Kernel::new(&parts.iter().copied().chain(levels).chain([layout.kernel]).collect::<Vec<_>>())
+            };
+            all.extend([true, false].map(|accumulate| with(&["embed"]).with("ACCUMULATE", accumulate)));
+            all.extend([1, 4].map(|n| with(&["matvec", "activation", "epilogue"]).with("TOKENS: u32", n)));
+            all.push(with(&["matmul", "activation", "epilogue"]));
+            if layout.levels {
+                let fast = ["accumulate", "activation", "epilogue"];
+                let few = with(&[&["matvec_fast"], &fast[..]].concat());
+                all.extend([1, 4].map(|n| few.clone().with("TOKENS: u32", n)));
+                all.push(with(&[&["matmul_fast"], &fast[..]].concat()));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_kernel_is_valid_wgsl_and_every_part_belongs_to_one() {
+        let capabilities =
+            naga::valid::Capabilities::IMMEDIATES | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let mut used = BTreeSet::new();
+        for kernel in kernels() {
+            let (name, text) = (kernel.name(), kernel.wgsl());
+            let module = naga::front::wgsl::parse_str(&text)
+                .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string_with_path(&text, &name)));
+            let mut validator =
+                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
+            if let Err(e) = validator.validate(&module) {
+                panic!("{name}: {}", e.emit_to_string_with_path(&text, &name));
+            }
+            assert_eq!(module.entry_points.len(), 1, "{name}");
+            used.extend(kernel.parts);
+        }
+        let measures = |part: &&str| part.starts_with("bench_");
+        let unused: Vec<&str> =
+            SOURCES.iter().map(|(part, _)| *part).filter(|p| !used.contains(p) && !measures(p)).collect();
+        assert!(unused.is_empty(), "no kernel has {unused:?}");
     }
 }
