@@ -94,7 +94,8 @@ fn libraries_stay_in_their_place() {
     for (path, text) in sources() {
         let shown = path.to_string_lossy();
         // The backend's own folder has the crate's name.
-        let text = text.replace("self::wgpu::", "").replace("engine::wgpu::", "");
+        let ours = ["self::wgpu::", "super::wgpu::", "engine::wgpu::"];
+        let text = ours.iter().fold(text, |text, path| text.replace(path, ""));
         for (needle, homes) in rules {
             if text.contains(needle) && !homes.iter().any(|home| shown.starts_with(home)) {
                 wrong.push(format!("src/{shown}: `{needle}` belongs in {homes:?}"));

@@ -136,8 +136,11 @@ pub fn choose_device(devices: &[DeviceInfo], request: Option<&str>) -> Result<us
         return Err(Error::new(Kind::Environment, wanted, what).hint(HOW_TO_GET_ONE));
     }
     let Some(wanted) = request else { return Ok(0) };
-    if let Some(index) = wanted.parse().ok().filter(|index| *index < devices.len()) {
-        return Ok(index);
+    let subject = format!("adapter `{wanted}`");
+    if let Ok(index) = wanted.parse::<usize>() {
+        // A number is never part of a name: an index that is one too high must not mean a card with that digit.
+        let none = || Error::new(Kind::Environment, &*subject, "there is no adapter of that index");
+        return if index < devices.len() { Ok(index) } else { Err(none().hint(listed(devices))) };
     }
     let lower = wanted.to_lowercase();
     let of_kind = |device: &DeviceInfo| device.kind.word() == lower;
@@ -146,7 +149,6 @@ pub fn choose_device(devices: &[DeviceInfo], request: Option<&str>) -> Result<us
         if by_kind { of_kind(device) } else { device.name.to_lowercase().contains(&lower) }
     };
     let found: Vec<usize> = (0..devices.len()).filter(|i| meant(&devices[*i])).collect();
-    let subject = format!("adapter `{wanted}`");
     match found[..] {
         [one] => Ok(one),
         [] => {
@@ -242,7 +244,7 @@ mod tests {
             (None, 0),
             (Some(""), 0),
             (Some("3"), 3),
-            (Some("4090"), 0),
+            (Some("RTX 4090"), 0),
             (Some(" rtx 3060"), 1),
             (Some("integrated"), 2),
             (Some("INTEL"), 2),
@@ -262,6 +264,7 @@ mod tests {
             ("radeon", Kind::Environment),
             ("virtual", Kind::Environment),
             ("4", Kind::Environment),
+            ("4090", Kind::Environment),
             ("-1", Kind::Environment),
         ] {
             let error = choose_device(&machine(), Some(request)).expect_err("nothing to choose");

@@ -112,12 +112,9 @@ mod tests {
         let text = markdown_within(&fixture::sample(), LARGEST);
         let suite = text.split("## Suite speed\n").nth(1).expect("the suite");
         let suite = suite.split("\n| gate |").next().expect("a table");
-        assert!(
-            suite.contains("GPU backends on `NVIDIA L4 (discrete, Vulkan, NVIDIA 570.86.15)`."),
-            "{suite}"
-        );
+        assert!(suite.contains("GPU backends on NVIDIA L4 (discrete, Vulkan, NVIDIA 570.86.15)."), "{suite}");
         assert_eq!(text.matches("GPU backends on").count(), 1, "the others ran on the processor");
-        assert_eq!(text.matches("\nAdapter: `NVIDIA L4 (discrete").count(), 1);
+        assert_eq!(text.matches("\nAdapter: NVIDIA L4 (discrete").count(), 1);
     }
 
     #[test]
