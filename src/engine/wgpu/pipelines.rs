@@ -35,7 +35,7 @@ impl Kernel {
 
     /// Whether it multiplies with weights, all of the shard that is bound first.
     pub fn multiplies(&self) -> bool {
-        matches!(self.parts.first(), Some(&("matvec" | "matmul")))
+        matches!(self.parts.first(), Some(&("matvec" | "matmul" | "matvec_fast" | "matmul_fast")))
     }
 
     /// Its WGSL.

@@ -2,7 +2,7 @@
 
 use super::SpeedOptions;
 use crate::engine::cpu::Numerics;
-use crate::engine::is_fast;
+use crate::engine::{is_fast, needs_adapter};
 use crate::models::Model;
 use crate::quant::tiled;
 use crate::tensor::DType;
@@ -72,7 +72,12 @@ impl Work {
 impl Product {
     /// What the backend of that name multiplies weights of this encoding with.
     pub fn of(backend: &str, weights: DType) -> Product {
-        let integer = backend == Numerics::Fast.backend_name() && tiled::is_tiled(weights);
+        // On the GPU every encoding in blocks is multiplied in integers, on the processor those that have tiles.
+        let integer = match (is_fast(backend), needs_adapter(backend)) {
+            (true, true) => weights.is_quantized(),
+            (true, false) => tiled::is_tiled(weights),
+            (false, _) => false,
+        };
         if integer { Product::Int8 } else { Product::Fma }
     }
 
