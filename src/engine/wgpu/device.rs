@@ -16,7 +16,7 @@ pub(super) struct Device {
     pub pipelines: Pipelines,
     /// Bytes of buffers that were made and not dropped.
     pub in_use: AtomicU64,
-    /// Bytes that the adapter has, where it tells.
+    /// Bytes of memory that the adapter says it has, where it says. Software says anything.
     pub memory: Option<u64>,
     /// What took the device away, once something has.
     lost: Arc<OnceLock<String>>,
@@ -89,7 +89,7 @@ impl Device {
             limits,
             pipelines: Pipelines::default(),
             in_use: AtomicU64::new(0),
-            memory: None,
+            memory: memory_of(adapter),
             lost,
         })
     }
@@ -132,6 +132,27 @@ impl Device {
             Some(error) => Err(error),
         }
     }
+}
+
+/// The size of the largest heap of the adapter's own memory, which wgpu itself does not tell.
+#[cfg(not(target_vendor = "apple"))]
+fn memory_of(adapter: &wgpu::Adapter) -> Option<u64> {
+    /// `VK_MEMORY_HEAP_DEVICE_LOCAL_BIT`.
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: what is behind the guard is only asked, while the guard keeps it alive.
+    let properties = unsafe {
+        let vulkan = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = vulkan.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(vulkan.raw_physical_device())
+    };
+    let heaps = properties.memory_heaps.iter().take(properties.memory_heap_count as usize);
+    heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+}
+
+/// Metal and its memory are one with the system's.
+#[cfg(target_vendor = "apple")]
+fn memory_of(_: &wgpu::Adapter) -> Option<u64> {
+    None
 }
 
 /// An error with its causes, on one line.

@@ -35,15 +35,12 @@ impl Memory {
                     mib(size),
                     mib(used),
                     mib(device.limits.max_buffer_size),
-                    device.memory.map_or(String::new(), |all| format!(", {} is there in all", mib(all))),
+                    device.memory.map_or(String::new(), |all| format!(", {} is all that it says it has", mib(all))),
                 ))
                 .hint("use a smaller model or encoding, or another adapter (--adapter)")
         };
         if size > device.limits.max_buffer_size {
             return Err(refused("no buffer can be so large"));
-        }
-        if device.memory.is_some_and(|all| used + size > all) {
-            return Err(refused("that is more than the adapter has"));
         }
         let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
         let raw = device.catch(|| device.raw.create_buffer(&descriptor)).map_err(|e| refused(&words(&e)))?;

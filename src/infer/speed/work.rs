@@ -1,7 +1,6 @@
 //! What a token costs: bytes that generation must read, operations that a prompt must do.
 
 use super::SpeedOptions;
-use crate::engine::cpu::Numerics;
 use crate::engine::{is_fast, needs_adapter};
 use crate::models::Model;
 use crate::quant::tiled;
