@@ -9,6 +9,7 @@ mod cache;
 #[cfg(test)]
 mod decoding;
 mod device;
+mod disk_cache;
 mod head;
 #[cfg(test)]
 mod integers;
@@ -66,6 +67,15 @@ impl Wgpu {
 
     fn on(device: Arc<Device>, numerics: Numerics) -> Wgpu {
         Wgpu { numerics, recorder: Recorder::new(Arc::clone(&device)), device }
+    }
+}
+
+/// By then a model has compiled what it needs.
+impl Drop for Wgpu {
+    fn drop(&mut self) {
+        if let (Some(kept), Ok(())) = (&self.device.kept, self.device.check()) {
+            kept.save();
+        }
     }
 }
 
