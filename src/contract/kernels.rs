@@ -216,6 +216,8 @@ mod tests {
             "upload",
             "download",
             "cache",
+            "chosen",
+            "read_chosen",
         ];
         let mut lawful = BTreeSet::new();
         for kernel in Kernel::names() {

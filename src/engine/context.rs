@@ -92,6 +92,20 @@ impl Context {
         engine.forward(&feeds, logits)
     }
 
+    /// Appends `ids` and chooses up to `n` tokens, each the largest logit after all before it, the lowest id among
+    /// equals. All steps are handed to the backend before the first choice is read. The choice ends after a token
+    /// of `stop` and where the context is full. The last token chosen is not appended yet, as in a loop of
+    /// [`Context::forward`] and choice.
+    ///
+    /// Fewer tokens come back where a logit is NaN. Where that is so of the first choice, or somebody observes the
+    /// sequence, none do and nothing was appended: [`Context::forward`] then tells more.
+    ///
+    /// # Errors
+    /// Those of [`Context::forward`].
+    pub fn greedy(&mut self, ids: &[u32], n: usize, stop: &[u32]) -> Result<Vec<u32>> {
+        self.engine.greedy(self.sequence, ids, n, stop)
+    }
+
     /// A second sequence with the same tokens, which share their keys and values. Nobody observes it.
     pub fn fork(&self) -> Context {
         Context { engine: Arc::clone(&self.engine), sequence: self.engine.fork(self.sequence) }

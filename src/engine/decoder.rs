@@ -25,10 +25,35 @@ pub struct Decoder<B: Backend> {
 
 /// Tokens of one sequence in a pass.
 pub(super) struct Span<'a, B: Backend> {
-    pub ids: &'a [u32],
-    /// Those of `ids` whose logits are wanted.
+    pub tokens: Tokens<'a>,
+    /// Those of them whose logits are wanted.
     pub wanted: Range<usize>,
     pub sequence: &'a mut Sequence<B>,
+}
+
+/// What is appended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tokens<'a> {
+    Known(&'a [u32]),
+    /// The one that was chosen last, of a pass that chooses.
+    Chosen,
+}
+
+impl Tokens<'_> {
+    fn len(self) -> usize {
+        match self {
+            Tokens::Known(ids) => ids.len(),
+            Tokens::Chosen => 1,
+        }
+    }
+}
+
+/// What becomes of the last layer's output.
+pub(super) enum Ending<'a, B: Backend> {
+    /// The logits of the wanted tokens, `[wanted of all spans, vocab]`.
+    Logits(&'a mut [f32]),
+    /// The token after the last one is chosen.
+    Choice(&'a mut B::Chosen),
 }
 
 /// Activations of one pass of `n` tokens, those of one sequence after those of the other.
@@ -84,16 +109,16 @@ impl<B: Backend> Decoder<B> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Appends the tokens of every span to its sequence and fills `logits`, `[wanted of all spans, vocab]`. A sequence
-    /// has one span; one that is observed is alone.
-    pub(super) fn pass(&self, spans: &mut [Span<'_, B>], logits: &mut [f32]) -> Result<()> {
+    /// Appends the tokens of every span to its sequence and does what `ending` says. A sequence has one span; one that
+    /// is observed is alone.
+    pub(super) fn pass(&self, spans: &mut [Span<'_, B>], ending: Ending<'_, B>) -> Result<()> {
         let spare = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffers = spare.unwrap_or_else(|| Buffers::new(&self.backend, &self.config));
         let mut observer = match spans {
             [alone] => alone.sequence.observer.take(),
             _ => None,
         };
-        let done = self.compute(spans, &mut buffers, observer.as_deref_mut().map(|o| o as _), logits);
+        let done = self.compute(spans, &mut buffers, observer.as_deref_mut().map(|o| o as _), ending);
         if let [alone] = spans {
             alone.sequence.observer = observer;
         }
@@ -106,17 +131,22 @@ impl<B: Backend> Decoder<B> {
         spans: &mut [Span<'_, B>],
         s: &mut Buffers<B>,
         observer: Option<&mut dyn Observer>,
-        logits: &mut [f32],
+        ending: Ending<'_, B>,
     ) -> Result<()> {
         let Decoder { backend: b, config, heads, rope, local_rope, weights: w, .. } = self;
-        let ids: Vec<u32> = spans.iter().flat_map(|s| s.ids).copied().collect();
-        let positions: Vec<usize> =
-            spans.iter().flat_map(|s| s.sequence.position..s.sequence.position + s.ids.len()).collect();
+        let place = |s: &Span<'_, B>| s.sequence.position..s.sequence.position + s.tokens.len();
+        let positions: Vec<usize> = spans.iter().flat_map(place).collect();
         let angles = |rope: &Option<Rope>| rope.as_ref().map(|r| r.angles(positions.iter().copied()));
         let (angles, local_angles): (Option<Angles>, Option<Angles>) = (angles(rope), angles(local_rope));
-        let mut taps = Taps { observer, start: positions[0], n: ids.len() };
+        let mut taps = Taps { observer, start: positions[0], n: positions.len() };
 
-        b.embed(&w.token_embd, &ids, &mut s.x)?;
+        match (known_ids(spans), &ending) {
+            (Some(ids), _) => b.embed(&w.token_embd, &ids, &mut s.x)?,
+            (None, Ending::Choice(chosen)) => b.embed_chosen(&w.token_embd, chosen, &mut s.x)?,
+            (None, Ending::Logits(_)) => {
+                return Err(Error::new(Kind::Internal, "forward pass", "nothing chose its token"));
+            }
+        }
         if config.embed_scale != 1.0 {
             b.scale(config.embed_scale, &mut s.x)?;
         }
@@ -214,29 +244,45 @@ impl<B: Backend> Decoder<B> {
             taps.show(b, l, Op::LayerOutput, &mut s.x)?;
         }
         for span in &mut *spans {
-            span.sequence.position += span.ids.len();
+            span.sequence.position += span.tokens.len();
         }
 
         if taps.wanted(Op::OutputNorm) {
             b.norm(&w.output_norm, &s.x, &mut s.normed)?;
             taps.show(b, None, Op::OutputNorm, &mut s.normed)?;
         }
+        let head = w.output.as_ref().unwrap_or(&w.token_embd);
+        let logits = match ending {
+            Ending::Choice(chosen) => {
+                return b.choose(&w.output_norm, head, &s.x, positions.len() - 1, chosen);
+            }
+            Ending::Logits(logits) => logits,
+        };
         let rows = wanted_rows(spans);
         if rows.is_empty() {
             return Ok(());
         }
-        let head = w.output.as_ref().unwrap_or(&w.token_embd);
         b.head(&w.output_norm, head, &s.x, &rows, logits)?;
         taps.show_values(None, Op::Logits, rows.len(), logits)?;
         Ok(())
     }
 }
 
+/// The ids of all spans, in order; none where one is not known yet.
+fn known_ids<B: Backend>(spans: &[Span<'_, B>]) -> Option<Vec<u32>> {
+    let known = |span: &Span<'_, B>| match span.tokens {
+        Tokens::Known(ids) => Some(ids.to_vec()),
+        Tokens::Chosen => None,
+    };
+    let ids: Option<Vec<Vec<u32>>> = spans.iter().map(known).collect();
+    ids.map(|ids| ids.concat())
+}
+
 /// The rows of every span beside its cache of layer `l`.
 fn parts<'a, B: Backend>(spans: &'a mut [Span<'_, B>], l: usize) -> Vec<Part<'a, B::Cache>> {
     let mut row = 0;
     let part = |span: &'a mut Span<'_, B>| {
-        let rows = row..row + span.ids.len();
+        let rows = row..row + span.tokens.len();
         row = rows.end;
         Part { rows, start: span.sequence.position, cache: &mut span.sequence.caches[l] }
     };
@@ -248,7 +294,7 @@ fn wanted_rows<B: Backend>(spans: &[Span<'_, B>]) -> Vec<usize> {
     let (mut rows, mut first) = (Vec::new(), 0);
     for span in spans {
         rows.extend(first + span.wanted.start..first + span.wanted.end);
-        first += span.ids.len();
+        first += span.tokens.len();
     }
     rows
 }

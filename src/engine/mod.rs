@@ -8,6 +8,7 @@ pub mod cpu;
 mod cpus;
 pub mod decoder;
 mod device;
+mod greedy;
 pub mod reference;
 mod rope;
 mod sequences;
@@ -48,6 +49,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Vector: Send + Sync;
     /// Keys and values of one layer for positions `0..n`. Copies share what neither writes.
     type Cache: Clone + Send;
+    /// Ids that the backend chose one after the other, of which the host may not know yet.
+    type Chosen: Send;
 
     /// The name in [`BACKENDS`].
     fn name(&self) -> &'static str;
@@ -94,9 +97,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
     /// An empty cache of one layer.
     fn cache(&self, heads: &Heads) -> Self::Cache;
+    /// Room for `most` ids, of which none is chosen yet.
+    fn chosen(&self, most: usize) -> Result<Self::Chosen>;
+    /// The ids, in the order of choice. None where a logit was NaN: what was chosen after that means nothing.
+    fn read_chosen(&self, chosen: &Self::Chosen) -> Result<Vec<Option<u32>>>;
 
     /// `x[t] = table[ids[t]]`; every id is below the table's rows.
     fn embed(&self, table: &Self::Matrix, ids: &[u32], x: &mut Self::Buffer) -> Result<()>;
+    /// `x[0] = table[id]` for the id that was chosen last, of which there is one.
+    fn embed_chosen(&self, table: &Self::Matrix, chosen: &Self::Chosen, x: &mut Self::Buffer) -> Result<()>;
     /// `x *= factor`: scaled embeddings.
     fn scale(&self, factor: f32, x: &mut Self::Buffer) -> Result<()>;
     /// `residual += x`.
@@ -154,6 +163,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
         x: &Self::Buffer,
         rows: &[usize],
         logits: &mut [f32],
+    ) -> Result<()>;
+    /// Appends to `chosen` the id of the largest of the logits `norm(x[row]) headᵀ`, the lowest id among equals.
+    fn choose(
+        &self,
+        norm: &Norm<Self>,
+        head: &Self::Matrix,
+        x: &Self::Buffer,
+        row: usize,
+        chosen: &mut Self::Chosen,
     ) -> Result<()>;
 }
 
@@ -351,6 +369,11 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// Those of [`Context::forward_many`].
     fn forward(&self, feeds: &[Feed<'_>], logits: &mut Vec<f32>) -> Result<()>;
+    /// Appends `ids` and goes on greedily; see [`Context::greedy`].
+    ///
+    /// # Errors
+    /// Those of [`Context::greedy`].
+    fn greedy(&self, sequence: SequenceId, ids: &[u32], n: usize, stop: &[u32]) -> Result<Vec<u32>>;
 }
 
 /// Geometry of attention.

@@ -7,6 +7,7 @@ use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, visible};
 use crate::Result;
 use crate::models::{NormKind, Weight};
 use crate::quant;
+use crate::stats::argmax;
 
 /// The name in the backend table.
 pub const NAME: &str = "reference";
@@ -43,6 +44,7 @@ impl Backend for Reference {
     type Matrix = Weight;
     type Vector = Vec<f32>;
     type Cache = Cache;
+    type Chosen = Vec<Option<u32>>;
 
     fn name(&self) -> &'static str {
         NAME
@@ -73,12 +75,24 @@ impl Backend for Reference {
         Cache { keys: Vec::new(), values: Vec::new() }
     }
 
+    fn chosen(&self, most: usize) -> Result<Vec<Option<u32>>> {
+        Ok(Vec::with_capacity(most))
+    }
+
+    fn read_chosen(&self, chosen: &Vec<Option<u32>>) -> Result<Vec<Option<u32>>> {
+        Ok(chosen.clone())
+    }
+
     fn embed(&self, table: &Weight, ids: &[u32], x: &mut Rows) -> Result<()> {
         x.data.resize(ids.len() * x.width, 0.0);
         for (row, &id) in x.data.chunks_exact_mut(x.width).zip(ids) {
             read_row(table, id as usize, row)?;
         }
         Ok(())
+    }
+
+    fn embed_chosen(&self, table: &Weight, chosen: &Vec<Option<u32>>, x: &mut Rows) -> Result<()> {
+        self.embed(table, &[chosen.last().copied().flatten().unwrap_or(0)], x)
     }
 
     fn scale(&self, factor: f32, x: &mut Rows) -> Result<()> {
@@ -232,6 +246,20 @@ impl Backend for Reference {
         let mut normed = self.buffer(x.width);
         self.norm(norm, &Rows { width: x.width, data: chosen }, &mut normed)?;
         logits.copy_from_slice(&matmul(head, None, &normed)?);
+        Ok(())
+    }
+
+    fn choose(
+        &self,
+        norm: &Norm<Self>,
+        head: &Weight,
+        x: &Rows,
+        row: usize,
+        chosen: &mut Vec<Option<u32>>,
+    ) -> Result<()> {
+        let mut logits = vec![0.0; head.tensor.shape.rows()];
+        self.head(norm, head, x, &[row], &mut logits)?;
+        chosen.push(argmax(&logits));
         Ok(())
     }
 }

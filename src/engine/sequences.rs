@@ -1,7 +1,7 @@
 //! The sequences of a decoder, and how the tokens of several are laid out in passes. No result depends on that.
 
-use super::decoder::{Decoder, Span};
-use super::{Backend, Context, DeviceInfo, Engine, Feed, KernelTime, Observer, SequenceId};
+use super::decoder::{Decoder, Ending, Span, Tokens};
+use super::{Backend, Context, DeviceInfo, Engine, Feed, KernelTime, Observer, SequenceId, Want};
 use crate::models::ModelConfig;
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A pass computes so many tokens at most: few enough that their activations stay in the second-level cache, many
 /// enough that decoding the weights costs little; a multiple of the 6 and 12 tokens that products are computed for
 /// side by side. No result depends on it.
-const PIECE: usize = 132;
+pub(super) const PIECE: usize = 132;
 
 /// Everything that a decoder remembers between passes.
 pub(super) struct Sequences<B: Backend>(Mutex<All<B>>);
@@ -144,6 +144,18 @@ impl<B: Backend> Engine for Decoder<B> {
         self.sequences.put_back(feeds, taken);
         done
     }
+
+    fn greedy(&self, sequence: SequenceId, ids: &[u32], n: usize, stop: &[u32]) -> Result<Vec<u32>> {
+        let feeds = [Feed { sequence, ids, want: Want::Last }];
+        let mut taken = self.sequences.take(&feeds)?;
+        let one = |s: &mut Sequence<B>| {
+            admit(&self.config, s.position, ids)?;
+            self.choose_ahead(s, ids, n, stop)
+        };
+        let done = taken.iter_mut().try_fold(Vec::new(), |_, s| one(s));
+        self.sequences.put_back(&feeds, taken);
+        done
+    }
 }
 
 impl<B: Backend> Decoder<B> {
@@ -176,7 +188,7 @@ impl<B: Backend> Decoder<B> {
                 let wanted =
                     wanted.start.clamp(piece.start, piece.end)..wanted.end.clamp(piece.start, piece.end);
                 spans.push(Span {
-                    ids: &feed.ids[piece.clone()],
+                    tokens: Tokens::Known(&feed.ids[piece.clone()]),
                     wanted: wanted.start - piece.start..wanted.end - piece.start,
                     sequence,
                 });
@@ -188,7 +200,7 @@ impl<B: Backend> Decoder<B> {
             let rows: usize = spans.iter().map(|span| span.wanted.len()).sum();
             let (own, later) = logits.split_at_mut(rows * self.config.vocab_size);
             logits = later;
-            self.pass(&mut spans, own)?;
+            self.pass(&mut spans, Ending::Logits(own))?;
         }
         Ok(())
     }

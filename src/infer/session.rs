@@ -141,6 +141,15 @@ impl Session {
         self.context.forward(&[id], Want::Last)
     }
 
+    /// Appends `ids` and chooses up to `n` tokens greedily, the last of which is not appended yet; the backend gets all
+    /// steps before the first choice is read. See [`Context::greedy`] for where it ends.
+    ///
+    /// # Errors
+    /// Those of [`Session::prefill`].
+    pub fn greedy(&mut self, ids: &[u32], n: usize, stop: &[u32]) -> Result<Vec<u32>> {
+        self.context.greedy(ids, n, stop)
+    }
+
     /// From now on shows `observer` what the operations that it wants to see give.
     pub fn observe(&mut self, observer: Box<dyn Observer>) {
         self.context.observe(observer);

@@ -30,6 +30,7 @@ mod x86;
 
 use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, usable_cpus};
 use crate::models::Weight;
+use crate::stats::argmax;
 use crate::{Error, Kind, Result};
 use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
 use lanes::WIDTH;
@@ -206,6 +207,7 @@ impl Backend for Cpu {
     type Matrix = Matrix;
     type Vector = Vector;
     type Cache = Cache;
+    type Chosen = Vec<Option<u32>>;
 
     fn name(&self) -> &'static str {
         self.numerics.backend_name()
@@ -250,6 +252,14 @@ impl Backend for Cpu {
         }
     }
 
+    fn chosen(&self, most: usize) -> Result<Vec<Option<u32>>> {
+        Ok(Vec::with_capacity(most))
+    }
+
+    fn read_chosen(&self, chosen: &Vec<Option<u32>>) -> Result<Vec<Option<u32>>> {
+        Ok(chosen.clone())
+    }
+
     fn embed(&self, table: &Matrix, ids: &[u32], x: &mut Rows) -> Result<()> {
         x.set_n(ids.len());
         let width = x.width();
@@ -258,6 +268,10 @@ impl Backend for Cpu {
                 .zip(&ids[first..])
                 .try_for_each(|(row, &id)| table.read_row(id as usize, &mut row.as_flattened_mut()[..width]))
         })
+    }
+
+    fn embed_chosen(&self, table: &Matrix, chosen: &Vec<Option<u32>>, x: &mut Rows) -> Result<()> {
+        self.embed(table, &[chosen.last().copied().flatten().unwrap_or(0)], x)
     }
 
     fn scale(&self, factor: f32, x: &mut Rows) -> Result<()> {
@@ -437,6 +451,20 @@ impl Backend for Cpu {
             let sink = unsafe { Sink::new(None, (Store::Set, out), rows.clone()) };
             head.multiply(self.isa, &normed, quantized, rows, sink);
         });
+        Ok(())
+    }
+
+    fn choose(
+        &self,
+        norm: &Norm<Self>,
+        head: &Matrix,
+        x: &Rows,
+        row: usize,
+        chosen: &mut Vec<Option<u32>>,
+    ) -> Result<()> {
+        let mut logits = vec![0.0; head.n_rows()];
+        self.head(norm, head, x, &[row], &mut logits)?;
+        chosen.push(argmax(&logits));
         Ok(())
     }
 }

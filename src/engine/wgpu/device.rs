@@ -1,9 +1,11 @@
 //! One adapter, opened: its device and queue, the kernels compiled for it, and whether it still answers.
 
 use super::adapter;
+use super::disk_cache::{DiskCache, user_folder};
 use super::pipelines::Pipelines;
 use crate::engine::DeviceInfo;
 use crate::{Error, Kind, Result};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -14,6 +16,8 @@ pub(super) struct Device {
     pub info: DeviceInfo,
     pub limits: wgpu::Limits,
     pub pipelines: Pipelines,
+    /// What earlier runs compiled, where the driver hands it out.
+    pub kept: Option<DiskCache>,
     /// Bytes of buffers that were made and not dropped.
     pub in_use: AtomicU64,
     /// Bytes of memory that the adapter says it has, where it says. Software says anything.
@@ -47,14 +51,14 @@ impl Device {
         let (adapter, info) = adapter::choose(request)?;
         let device = match opened.iter().find(|(_, device)| device.info == info) {
             Some((_, device)) => Arc::clone(device),
-            None => Arc::new(Device::new(&adapter, info)?),
+            None => Arc::new(Device::new(&adapter, info, user_folder().as_deref())?),
         };
         opened.push((request.map(str::to_owned), Arc::clone(&device)));
         Ok(device)
     }
 
-    /// Opens the adapter alone, whoever else uses it.
-    pub(super) fn new(adapter: &wgpu::Adapter, info: DeviceInfo) -> Result<Device> {
+    /// Opens the adapter alone, whoever else uses it. What it compiles is kept in the folder `caches`, if there is one.
+    pub(super) fn new(adapter: &wgpu::Adapter, info: DeviceInfo, caches: Option<&Path>) -> Result<Device> {
         let failed = |what: String| Error::new(Kind::Environment, info.name.clone(), what);
         if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
             return Err(failed("the adapter has no immediates, by which every kernel gets its sizes".into())
@@ -82,16 +86,19 @@ impl Device {
             // Nobody can tell what it spoilt, so nothing that comes from this device counts any more.
             let _ = cell.set(words(&error));
         }));
-        Ok(Device {
+        let mut device = Device {
             raw,
             queue,
             info,
             limits,
             pipelines: Pipelines::default(),
+            kept: None,
             in_use: AtomicU64::new(0),
             memory: memory_of(adapter),
             lost,
-        })
+        };
+        device.kept = caches.and_then(|folder| DiskCache::open(&device, &adapter.get_info(), folder));
+        Ok(device)
     }
 
     /// # Errors

@@ -9,6 +9,8 @@ mod cache;
 #[cfg(test)]
 mod decoding;
 mod device;
+mod disk_cache;
+mod head;
 #[cfg(test)]
 mod integers;
 mod limits;
@@ -19,6 +21,7 @@ mod planes;
 mod profile;
 mod recorder;
 mod sources;
+mod table;
 #[cfg(test)]
 mod test_device;
 #[cfg(test)]
@@ -37,6 +40,7 @@ use crate::models::{NormKind, Weight};
 pub use cache::Cache;
 use cache::padded;
 use device::Device;
+pub use head::Chosen;
 pub use matrix::Matrix;
 use memory::Memory;
 pub use memory::Rows;
@@ -63,6 +67,15 @@ impl Wgpu {
 
     fn on(device: Arc<Device>, numerics: Numerics) -> Wgpu {
         Wgpu { numerics, recorder: Recorder::new(Arc::clone(&device)), device }
+    }
+}
+
+/// By then a model has compiled what it needs.
+impl Drop for Wgpu {
+    fn drop(&mut self) {
+        if let (Some(kept), Ok(())) = (&self.device.kept, self.device.check()) {
+            kept.save();
+        }
     }
 }
 
@@ -241,32 +254,6 @@ impl Wgpu {
         session.dispatch(&Kernel::new(&[kernel]), &bound, &immediates, [n, 1, 1])
     }
 
-    fn read_table(&self, table: &Matrix, ids: &[u32], x: &mut Rows, accumulate: bool) -> Result<()> {
-        let mut session = self.recorder.session(ids.len())?;
-        let ids_at = session.words(ids.iter().copied());
-        let (width, stride) = (x.width, x.stride());
-        let memory = match accumulate {
-            true => x.memory(&self.device)?,
-            false => Arc::clone(x.set_n(&self.device, ids.len())?),
-        };
-        let kernel = table.kernel(&["embed"]).with("ACCUMULATE", accumulate);
-        for shard in &table.shards {
-            let [quants, fields, grids] = table.bound(shard);
-            let bound = [quants, fields, grids, Bound::Words, Bound::Memory(&memory)];
-            let immediates = [
-                table.blocks(shard) as u32,
-                table.units() as u32,
-                stride as u32,
-                width as u32,
-                ids_at,
-                shard.rows.start as u32,
-                shard.rows.len() as u32,
-            ];
-            session.dispatch(&kernel, &bound, &immediates, [ids.len(), 1, 1])?;
-        }
-        session.end()
-    }
-
     /// `kernel` and the way that this backend keeps keys and values.
     fn with_cache(&self, kernel: &[&'static str]) -> Kernel {
         let kept = match self.numerics {
@@ -282,6 +269,7 @@ impl Backend for Wgpu {
     type Matrix = Matrix;
     type Vector = Arc<Memory>;
     type Cache = Cache;
+    type Chosen = Chosen;
 
     fn name(&self) -> &'static str {
         match self.numerics {
@@ -343,13 +331,35 @@ impl Backend for Wgpu {
         Cache::new(heads, element)
     }
 
+    fn chosen(&self, most: usize) -> Result<Chosen> {
+        Chosen::new(&self.device, most)
+    }
+
+    fn read_chosen(&self, chosen: &Chosen) -> Result<Vec<Option<u32>>> {
+        self.read_ids(chosen)
+    }
+
     fn embed(&self, table: &Matrix, ids: &[u32], x: &mut Rows) -> Result<()> {
-        self.read_table(table, ids, x, false)
+        let mut session = self.recorder.session(ids.len())?;
+        let ids_at = session.words(ids.iter().copied());
+        self.read_table(session, table, (Bound::Words, ids_at, ids.len()), x, false)
+    }
+
+    fn embed_chosen(&self, table: &Matrix, chosen: &Chosen, x: &mut Rows) -> Result<()> {
+        let session = self.recorder.session(0)?;
+        self.read_table(
+            session,
+            table,
+            (Bound::Memory(&chosen.ids), chosen.n.saturating_sub(1) as u32, 1),
+            x,
+            false,
+        )
     }
 
     fn add_positions(&self, table: &Matrix, positions: &[usize], x: &mut Rows) -> Result<()> {
-        let positions: Vec<u32> = positions.iter().map(|p| *p as u32).collect();
-        self.read_table(table, &positions, x, true)
+        let mut session = self.recorder.session(positions.len())?;
+        let ids_at = session.words(positions.iter().map(|p| *p as u32));
+        self.read_table(session, table, (Bound::Words, ids_at, positions.len()), x, true)
     }
 
     fn scale(&self, factor: f32, x: &mut Rows) -> Result<()> {
@@ -551,26 +561,18 @@ impl Backend for Wgpu {
         rows: &[usize],
         logits: &mut [f32],
     ) -> Result<()> {
-        let (vocab, row_bytes) = (head.rows, head.rows * size_of::<f32>());
-        // Kernels see the logits of some rows in one binding.
-        let most = self.device.limits.max_storage_buffer_binding_size as usize / row_bytes;
-        if most == 0 {
-            let what =
-                format!("the logits of one token take {row_bytes} bytes, more than a kernel sees at once");
-            return Err(self.device.error(what));
-        }
-        for (rows, logits) in rows.chunks(most).zip(logits.chunks_mut(most * vocab)) {
-            let mut session = self.recorder.session(rows.len())?;
-            let stride = x.stride();
-            let normed = session.scratch(Scratch::Normed, rows.len() * stride * size_of::<f32>())?;
-            self.norm_rows(&mut session, norm, x, Some(rows), (&normed, stride))?;
-            let memory = session.scratch(Scratch::Logits, size_of_val(logits))?;
-            let out = Out { memory: &memory, stride: vocab, epilogue: Epilogue::Set };
-            let x = self.operand(&mut session, (normed, rows.len(), stride), [head])?;
-            self.product(&mut session, (head, None), &x, &out)?;
-            session.read(&memory, bytemuck::cast_slice_mut(logits))?;
-        }
-        Ok(())
+        self.read_logits(norm, head, x, rows, logits)
+    }
+
+    fn choose(
+        &self,
+        norm: &Norm<Self>,
+        head: &Matrix,
+        x: &Rows,
+        row: usize,
+        chosen: &mut Chosen,
+    ) -> Result<()> {
+        self.choose_id(norm, head, x, row, chosen)
     }
 }
 

@@ -74,6 +74,9 @@ impl Pipelines {
                 .at(format!("kernel `{}`", kernel.name()))
                 .hint("use another adapter (--adapter) or driver, and report this one")
         })?;
+        if let Some(kept) = &device.kept {
+            kept.grew();
+        }
         let pipeline = Arc::new(pipeline);
         compiled.insert(kernel.clone(), Arc::clone(&pipeline));
         Ok(pipeline)
@@ -111,7 +114,7 @@ fn compile(device: &Device, kernel: &Kernel) -> Pipeline {
             zero_initialize_workgroup_memory: false,
             ..Default::default()
         },
-        cache: None,
+        cache: device.kept.as_ref().map(|kept| &kept.raw),
     });
     Pipeline { raw, bindings, name }
 }

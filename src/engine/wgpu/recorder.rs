@@ -76,6 +76,7 @@ pub(super) enum Scratch {
 }
 
 /// A buffer of a dispatch.
+#[derive(Clone, Copy)]
 pub(super) enum Bound<'a> {
     /// The whole of it.
     Memory(&'a Arc<Memory>),

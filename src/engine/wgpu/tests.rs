@@ -141,7 +141,7 @@ fn sequences_together_forked_and_on_other_threads_get_the_bits_that_each_gets_al
 /// A device of its own, which may be broken.
 fn own_device() -> Option<Arc<Device>> {
     let (adapter, info) = adapter::choose(None).ok()?;
-    Some(Arc::new(Device::new(&adapter, info).expect("an adapter that is listed opens")))
+    Some(Arc::new(Device::new(&adapter, info, None).expect("an adapter that is listed opens")))
 }
 
 #[test]
