@@ -35,7 +35,9 @@ impl Memory {
                     mib(size),
                     mib(used),
                     mib(device.limits.max_buffer_size),
-                    device.memory.map_or(String::new(), |all| format!(", {} is all that it says it has", mib(all))),
+                    device
+                        .memory
+                        .map_or(String::new(), |all| format!(", {} is all that it says it has", mib(all))),
                 ))
                 .hint("use a smaller model or encoding, or another adapter (--adapter)")
         };
