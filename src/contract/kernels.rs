@@ -50,7 +50,8 @@ pub struct Kernel {
     pub equations: Vec<Equation>,
     /// Which inputs it holds for.
     pub domain: String,
-    /// The one order in which every backend of exact numerics but the reference rounds.
+    /// The one order in which every backend of exact numerics on the processor rounds, but the reference. On a GPU the
+    /// order stands at the head of the kernel, and the tolerance is the same.
     pub reduction_order: String,
     /// How far such a backend may be from the reference, which sums in f64 and rounds once.
     pub tolerance: KernelTolerance,
