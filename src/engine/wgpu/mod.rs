@@ -1,8 +1,9 @@
 //! The GPU backends: every operation is a kernel of `kernels/`, recorded in order and submitted together.
 //!
 //! `wgpu` computes in exact numerics: weights decoded in registers, everything else f32. `wgpu-fast` multiplies quantised
-//! weights with activations of 16 bits, in integers, and keeps keys and values in f16. What is added to what, in which order, depends on nothing but the sizes of the model, so a prompt gives
-//! the bits of its tokens one by one, and a second run those of the first.
+//! weights with activations of 16 bits, in integers, and keeps keys and values in f16. What is added to what, in which
+//! order, depends on nothing but the sizes of the model, so a prompt gives the bits of its tokens one by one, and a second
+//! run those of the first.
 
 mod adapter;
 mod cache;

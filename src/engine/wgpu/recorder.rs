@@ -80,11 +80,11 @@ pub(super) enum Scratch {
 pub(super) enum Bound<'a> {
     /// The whole of it.
     Memory(&'a Arc<Memory>),
-    /// The words that [`Recorder::words`] placed.
+    /// The words that [`Session::words`] placed.
     Words,
 }
 
-/// Begins and ends of words that were placed for the steps to come.
+/// Some steps in the making, which no other thread's come between.
 pub(super) struct Session<'a> {
     recorder: &'a Recorder,
     pending: MutexGuard<'a, Pending>,
