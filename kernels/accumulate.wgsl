@@ -6,7 +6,7 @@
 // first, second  the integer products of those columns
 // activation     d of the activations, d times the sum of either half, and of both, as quantize_activations_wide.wgsl
 //                writes them
-// One text for matvec_fast.wgsl and matmul_fast.wgsl, as both have to round alike. A driver may split a fused multiply-add,
+// One text for matvec.wgsl and matmul_wide.wgsl, as both have to round alike. A driver may split a fused multiply-add,
 // and then fuse a product with another sum or draw a common factor out. So no product is the addend of another, and no
 // two neighbours in the chain have a factor in common: there is nothing to choose.
 

@@ -1,49 +1,17 @@
 // Products of a weight with many tokens: out[t, r] = sum_k w[r, k] x[t, k], then bias and epilogue.
 //
-// Contract: contracts/kernels/matmul.yaml. CPU twin: src/engine/cpu/matmul.rs.
-// quants, fields, x, bias, out  as in matvec.wgsl
+// Contract: contracts/kernels/matmul.yaml. CPU twin: src/engine/cpu/matmul.rs. Bindings: products.wgsl; x in vectors of four
+// f32.
 // Workgroup (64): 64 rows by 64 tokens, every thread 8 rows by 8 tokens in registers, so that four products are made of
 // every number that is read. A step is a unit of 32 columns: every thread decodes the unit of one row into workgroup memory
 // and brings that of one token, so a weight is decoded once for 64 tokens. 16 KiB of workgroup memory.
 //
 // The order of a sum is that of matvec.wgsl: chains of 64 columns, added in ascending order.
 
-struct Params {
-    blocks: u32,
-    units: u32,
-    rows: u32,
-    first_row: u32,
-    n: u32,
-    x_stride: u32,
-    out_stride: u32,
-    has_bias: u32,
-    epilogue: u32, // as in epilogue.wgsl
-}
-
 const TILE: u32 = 64u;
-
-var<immediate> p: Params;
-
-@group(0) @binding(0) var<storage, read> quants: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read> fields: array<u32>;
-@group(0) @binding(2) var<storage, read> grids: array<u32>;
-@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 var<workgroup> w_tile: array<f32, 2048>; // [32 columns, 64 rows]
 var<workgroup> x_tile: array<f32, 2048>; // [32 columns, 64 tokens]
-
-fn store(token: u32, row: u32, sum: f32) {
-    if (token < p.n && row < p.rows) {
-        let r = p.first_row + row;
-        var total = sum;
-        if (p.has_bias != 0u) {
-            total += bias[r];
-        }
-        finish(token * p.out_stride + r, total);
-    }
-}
 
 @compute @workgroup_size(64)
 fn main(
@@ -70,7 +38,7 @@ fn main(
         let w = values(own_row + unit);
         for (var i = 0u; i < 8u; i++) {
             let a = w[i];
-            let b = x[(own_token + unit * 32u) / 4u + i];
+            let b = bitcast<vec4<f32>>(x[own_token + unit * 8u + i]);
             for (var j = 0u; j < 4u; j++) {
                 w_tile[(i * 4u + j) * TILE + local] = a[j];
                 x_tile[(i * 4u + j) * TILE + local] = b[j];

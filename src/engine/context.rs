@@ -1,6 +1,6 @@
 //! A sequence in the making, as its user holds it: tokens go in, logits come out, and a fork continues where it is.
 
-use super::{Engine, Observer};
+use super::{Engine, MOST_BEST, Observer};
 use crate::{Error, Kind, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -104,6 +104,18 @@ impl Context {
     /// Those of [`Context::forward`].
     pub fn greedy(&mut self, ids: &[u32], n: usize, stop: &[u32]) -> Result<Vec<u32>> {
         self.engine.greedy(self.sequence, ids, n, stop)
+    }
+
+    /// Appends `ids` and gives the `k` largest of the logits after the last, best first, the lowest id first among equals,
+    /// and all of them where there are fewer. `k` is from 1 to [`MOST_BEST`].
+    ///
+    /// None come back where a logit is NaN, or where somebody observes the sequence: then nothing was appended, and
+    /// [`Context::forward`] tells more.
+    ///
+    /// # Errors
+    /// Those of [`Context::forward`].
+    pub fn best(&mut self, ids: &[u32], k: usize) -> Result<Vec<(u32, f32)>> {
+        self.engine.best(self.sequence, ids, k.clamp(1, MOST_BEST).min(self.engine.config().vocab_size))
     }
 
     /// A second sequence with the same tokens, which share their keys and values. Nobody observes it.

@@ -54,6 +54,8 @@ pub(super) enum Ending<'a, B: Backend> {
     Logits(&'a mut [f32]),
     /// The token after the last one is chosen.
     Choice(&'a mut B::Chosen),
+    /// So many of the best tokens after the last one.
+    Best(&'a mut Vec<(u32, f32)>, usize),
 }
 
 /// Activations of one pass of `n` tokens, those of one sequence after those of the other.
@@ -143,7 +145,7 @@ impl<B: Backend> Decoder<B> {
         match (known_ids(spans), &ending) {
             (Some(ids), _) => b.embed(&w.token_embd, &ids, &mut s.x)?,
             (None, Ending::Choice(chosen)) => b.embed_chosen(&w.token_embd, chosen, &mut s.x)?,
-            (None, Ending::Logits(_)) => {
+            (None, Ending::Logits(_) | Ending::Best(..)) => {
                 return Err(Error::new(Kind::Internal, "forward pass", "nothing chose its token"));
             }
         }
@@ -255,6 +257,10 @@ impl<B: Backend> Decoder<B> {
         let logits = match ending {
             Ending::Choice(chosen) => {
                 return b.choose(&w.output_norm, head, &s.x, positions.len() - 1, chosen);
+            }
+            Ending::Best(best, k) => {
+                *best = b.best(&w.output_norm, head, &s.x, positions.len() - 1, k)?;
+                return Ok(());
             }
             Ending::Logits(logits) => logits,
         };

@@ -1,4 +1,5 @@
-//! Greedy steps ahead: the backend chooses and embeds each token itself, and the host reads what was chosen at the end.
+//! Choices that the backend makes, so that the host need not read logits: the best few tokens of a step, and greedy steps
+//! ahead: the backend chooses and embeds each token itself, and the host reads what was chosen at the end.
 
 use super::Backend;
 use super::decoder::{Decoder, Ending, Span, Tokens};
@@ -35,17 +36,40 @@ impl<B: Backend> Decoder<B> {
         Ok(chosen)
     }
 
+    /// Appends `ids`, of which there are some and for which there is room, and picks the `k` best tokens to follow; see
+    /// [`super::Context::best`].
+    pub(super) fn pick_best(
+        &self,
+        sequence: &mut Sequence<B>,
+        ids: &[u32],
+        k: usize,
+    ) -> Result<Vec<(u32, f32)>> {
+        if sequence.observer.is_some() {
+            return Ok(Vec::new());
+        }
+        let before = sequence.position;
+        let mut best = Vec::new();
+        let done = self.append(sequence, ids, Ending::Best(&mut best, k));
+        if best.is_empty() {
+            sequence.position = before;
+        }
+        done.map(|()| best)
+    }
+
+    /// `ids` appended piece by piece, and `ending` after the last.
+    fn append(&self, sequence: &mut Sequence<B>, ids: &[u32], ending: Ending<'_, B>) -> Result<()> {
+        let whole = ids.len().saturating_sub(1) / PIECE * PIECE;
+        for piece in ids[..whole].chunks(PIECE) {
+            let span = Span { tokens: Tokens::Known(piece), wanted: 0..0, sequence };
+            self.pass(&mut [span], Ending::Logits(&mut []))?;
+        }
+        self.pass(&mut [Span { tokens: Tokens::Known(&ids[whole..]), wanted: 0..0, sequence }], ending)
+    }
+
     /// `ids` and `n - 1` of the tokens that follow them appended, and all `n` read at last.
     fn steps(&self, sequence: &mut Sequence<B>, ids: &[u32], n: usize) -> Result<Vec<Option<u32>>> {
         let mut chosen = self.backend.chosen(n)?;
-        let mut pieces = ids.chunks(PIECE).map(Tokens::Known).peekable();
-        while let Some(tokens) = pieces.next() {
-            let ending = match pieces.peek() {
-                Some(_) => Ending::Logits(&mut []),
-                None => Ending::Choice(&mut chosen),
-            };
-            self.pass(&mut [Span { tokens, wanted: 0..0, sequence }], ending)?;
-        }
+        self.append(sequence, ids, Ending::Choice(&mut chosen))?;
         for _ in 1..n {
             let span = Span { tokens: Tokens::Chosen, wanted: 0..0, sequence };
             self.pass(&mut [span], Ending::Choice(&mut chosen))?;

@@ -25,6 +25,7 @@ mod parity;
 pub(crate) mod random_model;
 
 use crate::models::{Model, ModelConfig, NormKind, Weight};
+use crate::stats::{argmax, top_ids};
 use crate::{Error, Kind, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -173,6 +174,27 @@ pub trait Backend: Send + Sync + Sized + 'static {
         row: usize,
         chosen: &mut Self::Chosen,
     ) -> Result<()>;
+    /// The `k` largest of the logits `norm(x[row]) headᵀ` with their ids, best first, the lowest id first among equals;
+    /// none where a logit is NaN. `k` is from 1 to [`MOST_BEST`] and at most the number of logits.
+    fn best(
+        &self,
+        norm: &Norm<Self>,
+        head: &Self::Matrix,
+        x: &Self::Buffer,
+        row: usize,
+        k: usize,
+    ) -> Result<Vec<(u32, f32)>>;
+}
+
+/// So many of the best logits a backend picks at most.
+pub const MOST_BEST: usize = 256;
+
+/// As [`Backend::best`], of logits that the host has.
+fn best_of(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+    match argmax(logits) {
+        Some(_) => top_ids(logits, k).into_iter().map(|id| (id, logits[id as usize])).collect(),
+        None => Vec::new(),
+    }
 }
 
 /// The rows of a pass that belong to one sequence, in order of their positions.
@@ -374,6 +396,12 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// Those of [`Context::greedy`].
     fn greedy(&self, sequence: SequenceId, ids: &[u32], n: usize, stop: &[u32]) -> Result<Vec<u32>>;
+
+    /// Appends `ids` to a sequence and picks the `k` best tokens to follow; see [`Context::best`].
+    ///
+    /// # Errors
+    /// Those of [`Context::best`].
+    fn best(&self, sequence: SequenceId, ids: &[u32], k: usize) -> Result<Vec<(u32, f32)>>;
 }
 
 /// Geometry of attention.

@@ -3,7 +3,7 @@
 //! Each operation follows the equation of its contract in `contracts/kernels/` and nothing else: no blocks, no
 //! layout, no tricks. Weights are decoded row by row.
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, visible};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, best_of, visible};
 use crate::Result;
 use crate::models::{NormKind, Weight};
 use crate::quant;
@@ -261,6 +261,19 @@ impl Backend for Reference {
         self.head(norm, head, x, &[row], &mut logits)?;
         chosen.push(argmax(&logits));
         Ok(())
+    }
+
+    fn best(
+        &self,
+        norm: &Norm<Self>,
+        head: &Weight,
+        x: &Rows,
+        row: usize,
+        k: usize,
+    ) -> Result<Vec<(u32, f32)>> {
+        let mut logits = vec![0.0; head.tensor.shape.rows()];
+        self.head(norm, head, x, &[row], &mut logits)?;
+        Ok(best_of(&logits, k))
     }
 }
 

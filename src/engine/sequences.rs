@@ -156,6 +156,18 @@ impl<B: Backend> Engine for Decoder<B> {
         self.sequences.put_back(&feeds, taken);
         done
     }
+
+    fn best(&self, sequence: SequenceId, ids: &[u32], k: usize) -> Result<Vec<(u32, f32)>> {
+        let feeds = [Feed { sequence, ids, want: Want::Last }];
+        let mut taken = self.sequences.take(&feeds)?;
+        let one = |s: &mut Sequence<B>| {
+            admit(&self.config, s.position, ids)?;
+            self.pick_best(s, ids, k)
+        };
+        let done = taken.iter_mut().try_fold(Vec::new(), |_, s| one(s));
+        self.sequences.put_back(&feeds, taken);
+        done
+    }
 }
 
 impl<B: Backend> Decoder<B> {

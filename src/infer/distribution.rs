@@ -1,28 +1,11 @@
 //! What a row of logits says beside its best id and its log-sum-exp: the best few, in order.
 
-use crate::stats::logsumexp;
-use std::cmp::Ordering;
+use crate::stats::{logsumexp, top_ids};
 
 /// The `k` best ids with their natural-log probabilities, best first, the lower id first among equals.
 pub fn top_logprobs(logits: &[f32], k: usize) -> Vec<(u32, f64)> {
     let total = logsumexp(logits);
-    best_first(logits, k).into_iter().map(|id| (id, f64::from(logits[id as usize]) - total)).collect()
-}
-
-/// The ids of the `k` largest logits, best first, the lower id first among equals.
-pub(super) fn best_first(logits: &[f32], k: usize) -> Vec<u32> {
-    let order =
-        |a: &u32, b: &u32| -> Ordering { logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)) };
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    if k == 0 {
-        return Vec::new();
-    }
-    if k < ids.len() {
-        ids.select_nth_unstable_by(k - 1, order);
-        ids.truncate(k);
-    }
-    ids.sort_unstable_by(order);
-    ids
+    top_ids(logits, k).into_iter().map(|id| (id, f64::from(logits[id as usize]) - total)).collect()
 }
 
 #[cfg(test)]

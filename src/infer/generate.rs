@@ -31,12 +31,24 @@ pub fn generate(
 ) -> Result<Generation> {
     let mut writer = Writer::new(model.session(), prompt, options)?;
     let (mut fed, mut logits) = (prompt.to_vec(), Vec::new());
-    let mut ahead = usize::from(chooses_itself(model, options));
+    let on_device = model.device().is_some() && options.logprobs == 0 && options.max_tokens > 0;
+    let mut ahead = usize::from(on_device && matches!(options.sampling, Sampling::Greedy));
+    let best = writer.sampler.needs_best().filter(|_| on_device);
     loop {
         if ahead > 0 {
             match writer.go_ahead(model, &fed, ahead, options, on_token)? {
                 Steps::Chosen(id) => {
                     (fed, ahead) = (vec![id], AHEAD.min(2 * ahead));
+                    continue;
+                }
+                Steps::Ended => return Ok(writer.generation),
+                Steps::Refused => {}
+            }
+        }
+        if let Some(k) = best {
+            match writer.pick(model, &fed, k, options, on_token)? {
+                Steps::Chosen(id) => {
+                    fed = vec![id];
                     continue;
                 }
                 Steps::Ended => return Ok(writer.generation),
@@ -50,12 +62,6 @@ pub fn generate(
             None => return Ok(writer.generation),
         }
     }
-}
-
-/// Whether nothing but the chosen ids is needed of a model that a device computes.
-fn chooses_itself(model: &LoadedModel, options: &GenerateOptions) -> bool {
-    let greedy = matches!(options.sampling, Sampling::Greedy);
-    greedy && options.logprobs == 0 && options.max_tokens > 0 && model.device().is_some()
 }
 
 /// Continues every prompt as [`generate`] does, several in one pass: the same tokens, and the same errors, prompt by
@@ -178,6 +184,24 @@ impl Writer {
         Ok(steps)
     }
 
+    /// Feeds `fed` and draws among the `k` best tokens, which the device picks.
+    fn pick(
+        &mut self,
+        model: &LoadedModel,
+        fed: &[u32],
+        k: usize,
+        options: &GenerateOptions,
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Steps> {
+        let best = self.session.best(fed, k)?;
+        if best.is_empty() {
+            return Ok(Steps::Refused);
+        }
+        let id = self.sampler.choose_among(&best);
+        let full = self.session.position() == model.config().max_positions;
+        Ok(self.accept(id, full, options, on_token).map_or(Steps::Ended, Steps::Chosen))
+    }
+
     /// Chooses a token by `logits`; none where generation has ended.
     fn choose(
         &mut self,
@@ -290,6 +314,19 @@ mod tests {
             let [(expected, _), (found, _)] = both_ways(&model, bad, &options(3), 0);
             let words = |found: Result<Generation>| found.expect_err("bad prompt").to_string();
             assert_eq!(words(found), words(expected));
+        }
+    }
+
+    #[test]
+    fn what_a_device_picks_draws_the_tokens_of_all_logits() {
+        let Some(model) = on_device(&model(&config("qwen2"), DType::F32, 5)) else { return };
+        let prompt = Random(3).ids(4, 131);
+        for (top_k, top_p, seed) in [(1, 1.0, 1), (40, 0.9, 2), (131, 1.0, 3), (256, 0.5, 4)] {
+            let sampling = Sampling::Random { repeat_penalty: 1.0, temperature: 1.5, top_k, top_p, seed };
+            let options = GenerateOptions { max_tokens: 12, stop: vec![], sampling, logprobs: 0 };
+            let [(expected, heard), (found, seen)] = both_ways(&model, &prompt, &options, 0);
+            assert_eq!(found.expect("valid"), expected.expect("valid"), "{options:?}");
+            assert_eq!(seen, heard);
         }
     }
 

@@ -4,8 +4,8 @@
 //! Flood 2014), probabilities are f64, and the exponential is our own.
 
 use super::Sampling;
-use super::distribution::best_first;
-use crate::stats::{SplitMix, argmax};
+use crate::engine::MOST_BEST;
+use crate::stats::{SplitMix, argmax, top_ids};
 use crate::{Error, Kind, Result};
 use std::collections::BTreeSet;
 
@@ -46,9 +46,31 @@ impl Sampler {
                     let logit = &mut logits[id as usize];
                     *logit = if *logit > 0.0 { *logit / repeat_penalty } else { *logit * repeat_penalty };
                 }
-                let candidates = best_first(&logits, if top_k == 0 { logits.len() } else { top_k });
-                draw(&logits, candidates, temperature, top_p, self.random.unit())
+                let ids = top_ids(&logits, if top_k == 0 { logits.len() } else { top_k });
+                let candidates: Vec<(u32, f32)> =
+                    ids.into_iter().map(|id| (id, logits[id as usize])).collect();
+                draw(&candidates, temperature, top_p, self.random.unit())
             }
+        };
+        self.seen.insert(id);
+        id
+    }
+
+    /// How many of the best logits are all that a choice looks at; none where it looks at others, too.
+    pub(super) fn needs_best(&self) -> Option<usize> {
+        match self.sampling {
+            Sampling::Random { repeat_penalty: 1.0, top_k, .. } if (1..=MOST_BEST).contains(&top_k) => {
+                Some(top_k)
+            }
+            Sampling::Greedy | Sampling::Random { .. } => None,
+        }
+    }
+
+    /// The next token, as [`Sampler::choose`] gives it, of the best logits that [`Sampler::needs_best`] asks for.
+    pub(super) fn choose_among(&mut self, best: &[(u32, f32)]) -> u32 {
+        let id = match self.sampling {
+            Sampling::Greedy => best[0].0,
+            Sampling::Random { temperature, top_p, .. } => draw(best, temperature, top_p, self.random.unit()),
         };
         self.seen.insert(id);
         id
@@ -57,9 +79,9 @@ impl Sampler {
 
 /// Draws among `candidates` (best first): cuts after the smallest prefix whose mass reaches `top_p`, then takes
 /// the first whose cumulative mass exceeds `unit` times the mass that is left.
-fn draw(logits: &[f32], candidates: Vec<u32>, temperature: f32, top_p: f32, unit: f64) -> u32 {
-    let best = f64::from(logits[candidates[0] as usize]);
-    let weight = |id: &u32| match f64::from(logits[*id as usize]) - best {
+fn draw(candidates: &[(u32, f32)], temperature: f32, top_p: f32, unit: f64) -> u32 {
+    let best = f64::from(candidates[0].1);
+    let weight = |(_, logit): &(u32, f32)| match f64::from(*logit) - best {
         // Infinite logits: equal ones share the mass, all others have none.
         d if d.is_nan() => 1.0,
         d => exp(d / f64::from(temperature)),
@@ -81,7 +103,7 @@ fn draw(logits: &[f32], candidates: Vec<u32>, temperature: f32, top_p: f32, unit
         mass += w;
         mass > aim
     };
-    candidates[weights.iter().position(past).unwrap_or(weights.len() - 1)]
+    candidates[weights.iter().position(past).unwrap_or(weights.len() - 1)].0
 }
 
 fn in_range(name: &str, value: f32, ok: bool, range: &str) -> Result<()> {

@@ -150,6 +150,15 @@ impl Session {
         self.context.greedy(ids, n, stop)
     }
 
+    /// Appends `ids` and gives the `k` largest of the logits after the last with their ids, best first, as the backend
+    /// picks them; none where the logits must be looked at. See [`Context::best`].
+    ///
+    /// # Errors
+    /// Those of [`Session::prefill`].
+    pub fn best(&mut self, ids: &[u32], k: usize) -> Result<Vec<(u32, f32)>> {
+        self.context.best(ids, k)
+    }
+
     /// From now on shows `observer` what the operations that it wants to see give.
     pub fn observe(&mut self, observer: Box<dyn Observer>) {
         self.context.observe(observer);

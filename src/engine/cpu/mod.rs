@@ -28,7 +28,7 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, usable_cpus};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, best_of, usable_cpus};
 use crate::models::Weight;
 use crate::stats::argmax;
 use crate::{Error, Kind, Result};
@@ -466,5 +466,18 @@ impl Backend for Cpu {
         self.head(norm, head, x, &[row], &mut logits)?;
         chosen.push(argmax(&logits));
         Ok(())
+    }
+
+    fn best(
+        &self,
+        norm: &Norm<Self>,
+        head: &Matrix,
+        x: &Rows,
+        row: usize,
+        k: usize,
+    ) -> Result<Vec<(u32, f32)>> {
+        let mut logits = vec![0.0; head.n_rows()];
+        self.head(norm, head, x, &[row], &mut logits)?;
+        Ok(best_of(&logits, k))
     }
 }

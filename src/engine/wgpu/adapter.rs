@@ -1,5 +1,6 @@
 //! The adapters of this machine in a fixed order: hardware before software, the better kind first.
 
+use super::cooperative;
 use crate::Result;
 use crate::engine::device::{Api, DeviceInfo, DeviceKind, DeviceLimits, choose_device};
 
@@ -44,7 +45,9 @@ fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {
     };
     let offered = adapter.features() & computing();
     let mut features: Vec<String> = offered.iter_names().map(|(name, _)| name.to_owned()).collect();
+    features.extend(cooperative::names(adapter));
     features.sort_unstable();
+    features.dedup();
     Some(DeviceInfo {
         name: info.name,
         kind: match info.device_type {
@@ -85,7 +88,6 @@ fn computing() -> wgpu::Features {
         | F::SHADER_FLOAT32_ATOMIC
         | F::SUBGROUP
         | F::SUBGROUP_BARRIER
-        | F::EXPERIMENTAL_COOPERATIVE_MATRIX
         | F::MEMORY_DECORATION_COHERENT
         | F::IMMEDIATES
         | F::MAPPABLE_PRIMARY_BUFFERS

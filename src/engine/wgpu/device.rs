@@ -1,6 +1,7 @@
 //! One adapter, opened: its device and queue, the kernels compiled for it, and whether it still answers.
 
 use super::adapter;
+use super::cooperative::{self, Cooperative};
 use super::disk_cache::{DiskCache, user_folder};
 use super::pipelines::Pipelines;
 use crate::engine::DeviceInfo;
@@ -16,6 +17,8 @@ pub(super) struct Device {
     pub info: DeviceInfo,
     pub limits: wgpu::Limits,
     pub pipelines: Pipelines,
+    /// The cooperative matrices that fast numerics multiply with, where it has such.
+    pub cooperative: Option<Cooperative>,
     /// What earlier runs compiled, where the driver hands it out.
     pub kept: Option<DiskCache>,
     /// Bytes of buffers that were made and not dropped.
@@ -64,13 +67,23 @@ impl Device {
             return Err(failed("the adapter has no immediates, by which every kernel gets its sizes".into())
                 .hint("choose another with --adapter; `apr-qa-runner devices` lists them"));
         }
-        let features = wgpu::Features::IMMEDIATES | (adapter.features() & WELCOME);
+        let cooperative = Cooperative::of(adapter);
+        let mut features = wgpu::Features::IMMEDIATES | (adapter.features() & WELCOME);
+        if cooperative.is_some() {
+            features |= cooperative::NEEDED;
+        }
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("apr-qa-runner"),
             required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features: match cooperative {
+                // SAFETY: of the experimental features cooperative matrices alone are asked for, and the kernels that use
+                // them keep to what Vulkan demands of their pointers, strides and control flow.
+                Some(_) => unsafe { wgpu::ExperimentalFeatures::enabled() },
+                None => wgpu::ExperimentalFeatures::disabled(),
+            },
             ..Default::default()
         };
         let (raw, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -92,6 +105,7 @@ impl Device {
             info,
             limits,
             pipelines: Pipelines::default(),
+            cooperative,
             kept: None,
             in_use: AtomicU64::new(0),
             memory: memory_of(adapter),

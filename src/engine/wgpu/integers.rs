@@ -15,7 +15,8 @@ const LARGEST: i32 = 127 * 256;
 /// One product by both kernels, `[n, rows]`.
 struct Products {
     what: String,
-    matvec: Vec<f32>,
+    /// With many lanes to a row, and with few.
+    matvec: [Vec<f32>; 2],
     matmul: Vec<f32>,
     /// The f64 sum over the decoded numbers.
     exact: Vec<f64>,
@@ -29,9 +30,9 @@ fn encodings() -> impl Iterator<Item = (DType, &'static Layout)> {
         .filter(|(_, l)| l.levels)
 }
 
-fn composed(op: &str, layout: &Layout, tokens: usize) -> String {
+fn composed(op: &[&str], layout: &Layout, tokens: usize) -> String {
     let constants = format!("const TOKENS: u32 = {tokens};\n");
-    let parts = [op, "activation", "epilogue", "accumulate", "levels", layout.kernel];
+    let parts = [op, &["products", "activation", "epilogue", "accumulate", "levels", layout.kernel]].concat();
     parts.iter().fold(constants, |text, part| text + source(part))
 }
 
@@ -111,7 +112,7 @@ fn products(
     let x = quantized(device, &activations(n * units * 32, 7), n);
     let (shard, grids) = (planes(layout, &blocks), grids(layout));
     let bias = [0; 4];
-    let run = |op: &str, tokens: usize, across: usize, down: usize| {
+    let run = |op: &[&str], lanes: usize, across: usize, down: usize| {
         let bound = [
             Bound::Read(&shard),
             Bound::Read(&shard),
@@ -120,9 +121,9 @@ fn products(
             Bound::Read(&bias),
             Bound::Write(&vec![0xff; 4 * n * rows]),
         ];
-        let sizes = [n_blocks, units, rows, 0, n, 5 * units, rows, 0, 0].map(|size| size as u32);
+        let sizes = [n_blocks, units, rows, 0, n, 5 * units, rows, 0, 0, lanes].map(|size| size as u32);
         let groups = [rows.div_ceil(across) as u32, 1, n.div_ceil(down) as u32];
-        let found = device.run(&composed(op, layout, tokens), &bound, &sizes, groups);
+        let found = device.run(&composed(op, layout, down), &bound, &sizes, groups);
         bytemuck::pod_collect_to_vec::<u8, f32>(&found)
     };
     let tokens = n.min(4);
@@ -140,8 +141,8 @@ fn products(
     let what = format!("{dtype}, {rows} rows, {units} units, {n} tokens");
     Products {
         what,
-        matvec: run("matvec_fast", tokens, 4, tokens),
-        matmul: run("matmul_fast", 0, 32, 32),
+        matvec: [16, 2].map(|lanes| run(&["matvec", "unit_wide"], lanes, 64 / lanes, tokens)),
+        matmul: run(&["matmul_wide"], 0, 32, 32),
         exact,
     }
 }
@@ -193,7 +194,7 @@ fn products_are_those_of_the_decoded_numbers() {
     let tolerance = Kernel::load("matmul_wide").unwrap().tolerance;
     for Products { what, matvec, matmul, exact } in all() {
         let bound = tolerance.bound(&exact.iter().map(|e| *e as f32).collect::<Vec<f32>>());
-        for (kernel, found) in [("matvec", matvec), ("matmul", matmul)] {
+        for (kernel, found) in [("matvec", &matvec[0]), ("matmul", matmul)] {
             assert_eq!(found.len(), exact.len());
             for (i, (found, exact)) in found.iter().zip(exact).enumerate() {
                 let error = (f64::from(*found) - exact).abs();
@@ -206,6 +207,8 @@ fn products_are_those_of_the_decoded_numbers() {
 #[test]
 fn a_prompt_gives_the_bits_of_its_tokens() {
     for Products { what, matvec, matmul, .. } in all() {
-        assert_eq!(bits(matvec), bits(matmul), "{what}");
+        for matvec in matvec {
+            assert_eq!(bits(matvec), bits(matmul), "{what}");
+        }
     }
 }

@@ -68,6 +68,12 @@ impl Matrix {
         self.layout.levels
     }
 
+    /// Whether f16 holds its numbers about as well as its encoding does, so that it can be multiplied in cooperative
+    /// matrices.
+    pub(super) fn fits_half(&self) -> bool {
+        self.layout.levels || std::ptr::eq(self.layout, &planes::F16)
+    }
+
     /// Units of 32 columns in a row.
     pub(super) fn units(&self) -> usize {
         self.columns.div_ceil(UNIT)
@@ -83,6 +89,11 @@ impl Matrix {
         let levels = self.layout.levels.then_some("levels");
         let parts: Vec<&str> = parts.iter().copied().chain(levels).chain([self.layout.kernel]).collect();
         Kernel::new(&parts)
+    }
+
+    /// The kernel `op` of a product with this weight: of these parts and those of every product.
+    pub(super) fn product_kernel(&self, op: &'static str, parts: &[&'static str]) -> Kernel {
+        self.kernel(&[&[op], parts, &["products", "activation", "epilogue"]].concat())
     }
 
     /// The first bindings of every kernel that reads a shard: quants, fields, grids.

@@ -7,10 +7,13 @@
 
 mod adapter;
 mod cache;
+mod cooperative;
 #[cfg(test)]
 mod decoding;
 mod device;
 mod disk_cache;
+#[cfg(test)]
+mod halves;
 mod head;
 #[cfg(test)]
 mod integers;
@@ -19,6 +22,7 @@ mod matrix;
 mod memory;
 mod pipelines;
 mod planes;
+mod product;
 mod profile;
 mod recorder;
 mod sources;
@@ -46,6 +50,7 @@ pub use matrix::Matrix;
 use memory::Memory;
 pub use memory::Rows;
 use pipelines::Kernel;
+use product::Epilogue;
 use recorder::{Bound, Recorder, Scratch, Session};
 use std::sync::Arc;
 
@@ -80,23 +85,11 @@ impl Drop for Wgpu {
     }
 }
 
-/// Tokens up to which a product is taken by `matvec`, so many at once.
-const FEW: usize = 4;
-
-/// Tokens that a product takes with `matvec` at most; above, `matmul` reads weights less often. The bits are the same.
-const MATVEC: usize = 8;
-
-/// Rows of a weight to a workgroup of `matvec`, and rows and tokens to one of `matmul` and of `matmul_fast`.
-const ROWS: usize = 4;
-const TILE: usize = 64;
-const TILE_FAST: usize = 32;
-
 /// Threads of most workgroups.
 const LANES: usize = 64;
 
-/// Columns of a unit, which kernels decode at once, and vectors that it takes as 16-bit integers.
+/// Columns of a unit, which kernels decode at once.
 const UNIT: usize = 32;
-const WIDE_UNIT: usize = 5;
 
 /// Workgroups in one dimension of a dispatch, at most; a power of two, as groups run over a plane.
 const ACROSS: usize = 32768;
@@ -104,131 +97,7 @@ const ACROSS: usize = 32768;
 /// "No index": as in the kernels.
 const NONE: u32 = u32::MAX;
 
-/// What becomes of a product: the numbers of `kernels/epilogue.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Epilogue {
-    Set = 0,
-    Add = 1,
-    SiluGate = 2,
-    GeluGate = 3,
-    Gelu = 4,
-}
-
-/// Where a product goes.
-struct Out<'a> {
-    memory: &'a Arc<Memory>,
-    stride: usize,
-    epilogue: Epilogue,
-}
-
-/// What weights are multiplied with: `n` rows of f32, and of 16-bit integers where fast numerics want them.
-struct Operand {
-    n: usize,
-    rows: (Arc<Memory>, usize), // and from row to row
-    wide: Option<(Arc<Memory>, usize)>,
-}
-
 impl Wgpu {
-    /// `n` rows, so far from each other, as the kernels of these weights read them.
-    fn operand<'a>(
-        &self,
-        session: &mut Session<'_>,
-        (memory, n, stride): (Arc<Memory>, usize, usize),
-        weights: impl IntoIterator<Item = &'a Matrix>,
-    ) -> Result<Operand> {
-        let wide = match self.numerics == Numerics::Fast && weights.into_iter().any(Matrix::has_levels) {
-            true => Some(self.wide(session, &memory, n, stride)?),
-            false => None,
-        };
-        Ok(Operand { n, rows: (memory, stride), wide })
-    }
-
-    /// All rows of `x`, and how far from each other they are.
-    fn whole(&self, x: &Rows) -> Result<(Arc<Memory>, usize, usize)> {
-        Ok((x.memory(&self.device)?, x.n, x.stride()))
-    }
-
-    /// `n` rows in 16-bit integers, and the vectors from row to row.
-    fn wide(
-        &self,
-        session: &mut Session<'_>,
-        rows: &Arc<Memory>,
-        n: usize,
-        row: usize,
-    ) -> Result<(Arc<Memory>, usize)> {
-        let units = row / UNIT;
-        let stride = units * WIDE_UNIT;
-        let memory = session.scratch(Scratch::Wide, n * stride * size_of::<[u32; 4]>())?;
-        let immediates = [units, n, row].map(|n| n as u32);
-        let bound = [Bound::Memory(rows), Bound::Memory(&memory)];
-        let [across, down] = plane((n * units).div_ceil(LANES));
-        let kernel = Kernel::new(&["quantize_activations_wide"]);
-        session.dispatch(&kernel, &bound, &immediates, [across, down, 1])?;
-        Ok((memory, stride))
-    }
-
-    /// `out = epilogue(x weightᵀ + bias)`.
-    fn product(
-        &self,
-        session: &mut Session<'_>,
-        (weight, bias): (&Matrix, Option<&Arc<Memory>>),
-        x: &Operand,
-        out: &Out<'_>,
-    ) -> Result<()> {
-        // Few kernels of many tokens: each takes a while to compile.
-        let (few, tokens) = (x.n <= MATVEC, if x.n == 1 { 1 } else { FEW });
-        let wide = x.wide.as_ref().filter(|_| weight.has_levels());
-        let (parts, rows_each, tokens_each): (&[&str], usize, usize) = match (few, wide) {
-            (true, None) => (&["matvec", "activation", "epilogue"], ROWS, tokens),
-            (false, None) => (&["matmul", "activation", "epilogue"], TILE, TILE),
-            (true, Some(_)) => (&["matvec_fast", "accumulate", "activation", "epilogue"], ROWS, tokens),
-            (false, Some(_)) => {
-                (&["matmul_fast", "accumulate", "activation", "epilogue"], TILE_FAST, TILE_FAST)
-            }
-        };
-        let kernel = weight.kernel(parts);
-        let kernel = if few { kernel.with("TOKENS: u32", tokens) } else { kernel };
-        let (from, x_stride) = wide.unwrap_or(&x.rows);
-        for shard in &weight.shards {
-            let [quants, fields, grids] = weight.bound(shard);
-            // A kernel without a bias reads none, but something must be bound.
-            let bias_or_any = Bound::Memory(bias.unwrap_or(from));
-            let bound = [quants, fields, grids, Bound::Memory(from), bias_or_any, Bound::Memory(out.memory)];
-            let immediates = [
-                weight.blocks(shard),
-                weight.units(),
-                shard.rows.len(),
-                shard.rows.start,
-                x.n,
-                *x_stride,
-                out.stride,
-                usize::from(bias.is_some()),
-                out.epilogue as usize,
-            ];
-            let [across, down] = plane(shard.rows.len().div_ceil(rows_each));
-            let layers = x.n.div_ceil(tokens_each);
-            session.dispatch(&kernel, &bound, &immediates.map(|n| n as u32), [across, down, layers])?;
-        }
-        Ok(())
-    }
-
-    /// As [`Wgpu::product`], into `out`, whose rows are set where nothing of them is needed.
-    fn rows_product(
-        &self,
-        session: &mut Session<'_>,
-        linear: &Linear<Self>,
-        x: &Operand,
-        (out, epilogue): (&mut Rows, Epilogue),
-    ) -> Result<()> {
-        let stride = out.stride();
-        let memory = match epilogue {
-            Epilogue::Set | Epilogue::Gelu => Arc::clone(out.set_n(&self.device, x.n)?),
-            Epilogue::Add | Epilogue::SiluGate | Epilogue::GeluGate => out.memory(&self.device)?,
-        };
-        let out = Out { memory: &memory, stride, epilogue };
-        self.product(session, (&linear.weight, linear.bias.as_ref()), x, &out)
-    }
-
     /// `out[r] = norm(x[rows[r]])`, of all rows where none are named.
     fn norm_rows(
         &self,
@@ -574,6 +443,17 @@ impl Backend for Wgpu {
         chosen: &mut Chosen,
     ) -> Result<()> {
         self.choose_id(norm, head, x, row, chosen)
+    }
+
+    fn best(
+        &self,
+        norm: &Norm<Self>,
+        head: &Matrix,
+        x: &Rows,
+        row: usize,
+        k: usize,
+    ) -> Result<Vec<(u32, f32)>> {
+        self.read_best(norm, head, x, row, k)
     }
 }
 

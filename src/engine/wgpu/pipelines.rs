@@ -27,21 +27,32 @@ impl Kernel {
         self
     }
 
-    /// The name it has in tables: `matmul q8_0`.
+    /// The name it has in tables: `matmul q8_0`, `matvec wide q8_0`.
     pub fn name(&self) -> String {
-        let encoding = self.parts.iter().find_map(|p| p.strip_prefix("dequantize_"));
-        encoding.map_or(self.parts[0].to_owned(), |e| format!("{} {e}", self.parts[0]))
+        let told = |prefix: &str| self.parts.iter().find_map(|p| p.strip_prefix(prefix));
+        let numbers = told("unit_").filter(|numbers| *numbers != "f32");
+        [Some(self.parts[0]), numbers, told("dequantize_")]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Whether it multiplies with weights, all of the shard that is bound first.
     pub fn multiplies(&self) -> bool {
-        matches!(self.parts.first(), Some(&("matvec" | "matmul" | "matvec_fast" | "matmul_fast")))
+        self.parts.contains(&"products")
     }
 
-    /// Its WGSL.
+    /// Its WGSL. What the parts enable stands first, as the language wants it.
     pub fn wgsl(&self) -> String {
-        let constants = self.constants.iter().map(|(name, value)| format!("const {name} = {value};\n"));
-        constants.chain(self.parts.iter().map(|p| source(p).to_owned())).collect()
+        let (mut enabled, mut declared) = (String::new(), String::new());
+        for (name, value) in &self.constants {
+            declared.push_str(&format!("const {name} = {value};\n"));
+        }
+        for line in self.parts.iter().flat_map(|part| source(part).split_inclusive('\n')) {
+            if line.starts_with("enable ") { &mut enabled } else { &mut declared }.push_str(line);
+        }
+        enabled + &declared
     }
 }
 

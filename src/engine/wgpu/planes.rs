@@ -153,7 +153,7 @@ fn words(dtype: DType) -> Vec<u32> {
 }
 
 pub(super) static F32: Layout = floats("dequantize_f32", DType::F32, &[field(0, 4)]);
-static F16: Layout = floats("dequantize_f16", DType::F16, &[field(0, 2)]);
+pub(super) static F16: Layout = floats("dequantize_f16", DType::F16, &[field(0, 2)]);
 static BF16: Layout = floats("dequantize_bf16", DType::BF16, &[field(0, 2)]);
 static Q4_0: Layout = blocks("dequantize_q4_0", DType::Q4_0, &[field(2, 16), field(0, 2)]);
 static Q4_1: Layout = blocks("dequantize_q4_1", DType::Q4_1, &[field(4, 16), field(0, 4)]);

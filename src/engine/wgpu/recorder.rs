@@ -35,7 +35,7 @@ struct Pending {
     /// Words that the steps read, of which `arena` gets a copy before they begin.
     words: Vec<u32>,
     arena: Option<Arc<Memory>>,
-    scratch: [Option<Arc<Memory>>; 4],
+    scratch: [Option<Arc<Memory>>; 6],
     groups: HashMap<GroupKey, (wgpu::BindGroup, Vec<Weak<Memory>>)>,
     submissions: usize,
     /// While every kernel is timed.
@@ -65,14 +65,18 @@ pub(super) enum Step {
 /// Memory that steps of one session hand to each other. The next session finds anything in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scratch {
-    /// Activations in 16 bits.
+    /// Activations in integers of 16 bits.
     Wide,
+    /// Activations in f16.
+    Half,
     /// What splits of attention leave.
     Splits,
     /// The rows that the head reads.
     Normed,
     /// Logits on their way to the host.
     Logits,
+    /// The best of them.
+    Best,
 }
 
 /// A buffer of a dispatch.

@@ -18,6 +18,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("bench_f32", include_str!("../../../kernels/bench_f32.wgsl")),
     ("bench_int8", include_str!("../../../kernels/bench_int8.wgsl")),
     ("bench_read", include_str!("../../../kernels/bench_read.wgsl")),
+    ("cooperative", include_str!("../../../kernels/cooperative.wgsl")),
     ("dequantize_apr_q4", include_str!("../../../kernels/dequantize_apr_q4.wgsl")),
     ("dequantize_apr_q8", include_str!("../../../kernels/dequantize_apr_q8.wgsl")),
     ("dequantize_bf16", include_str!("../../../kernels/dequantize_bf16.wgsl")),
@@ -52,14 +53,22 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("layer_norm", include_str!("../../../kernels/layer_norm.wgsl")),
     ("levels", include_str!("../../../kernels/levels.wgsl")),
     ("matmul", include_str!("../../../kernels/matmul.wgsl")),
-    ("matmul_fast", include_str!("../../../kernels/matmul_fast.wgsl")),
+    ("matmul_half", include_str!("../../../kernels/matmul_half.wgsl")),
+    ("matmul_wide", include_str!("../../../kernels/matmul_wide.wgsl")),
     ("matvec", include_str!("../../../kernels/matvec.wgsl")),
-    ("matvec_fast", include_str!("../../../kernels/matvec_fast.wgsl")),
+    ("matvec_half", include_str!("../../../kernels/matvec_half.wgsl")),
     ("norm_heads", include_str!("../../../kernels/norm_heads.wgsl")),
+    ("products", include_str!("../../../kernels/products.wgsl")),
     ("quantize_activations_wide", include_str!("../../../kernels/quantize_activations_wide.wgsl")),
     ("rms_norm", include_str!("../../../kernels/rms_norm.wgsl")),
     ("rope_store", include_str!("../../../kernels/rope_store.wgsl")),
+    ("round_activations_half", include_str!("../../../kernels/round_activations_half.wgsl")),
     ("scale", include_str!("../../../kernels/scale.wgsl")),
+    ("side_16", include_str!("../../../kernels/side_16.wgsl")),
+    ("side_8", include_str!("../../../kernels/side_8.wgsl")),
+    ("top_k", include_str!("../../../kernels/top_k.wgsl")),
+    ("unit_f32", include_str!("../../../kernels/unit_f32.wgsl")),
+    ("unit_wide", include_str!("../../../kernels/unit_wide.wgsl")),
 ];
 
 #[cfg(test)]
@@ -85,10 +94,19 @@ mod tests {
 
     /// Every kernel, of every encoding, as the backend puts it together.
     fn kernels() -> Vec<Kernel> {
-        let mut all: Vec<Kernel> =
-            ["rms_norm", "layer_norm", "norm_heads", "add", "scale", "argmax", "quantize_activations_wide"]
-                .map(|op| Kernel::new(&[op]))
-                .into();
+        let mut all: Vec<Kernel> = [
+            "rms_norm",
+            "layer_norm",
+            "norm_heads",
+            "add",
+            "scale",
+            "argmax",
+            "top_k",
+            "quantize_activations_wide",
+            "round_activations_half",
+        ]
+        .map(|op| Kernel::new(&[op]))
+        .into();
         for kept in ["kv_single", "kv_half"] {
             all.push(Kernel::new(&["rope_store", kept]));
             all.push(Kernel::new(&["attention", kept, "activation"]));
@@ -100,13 +118,19 @@ mod tests {
                 Kernel::new(&parts.iter().copied().chain(levels).chain([layout.kernel]).collect::<Vec<_>>())
             };
             all.extend([true, false].map(|accumulate| with(&["embed"]).with("ACCUMULATE", accumulate)));
-            all.extend([1, 4].map(|n| with(&["matvec", "activation", "epilogue"]).with("TOKENS: u32", n)));
-            all.push(with(&["matmul", "activation", "epilogue"]));
+            let product =
+                |parts: &[&'static str]| with(&[parts, &["products", "activation", "epilogue"]].concat());
+            let few = |parts| [1, 4].map(|n| product(parts).with("TOKENS: u32", n));
+            all.extend(few(&["matvec", "unit_f32"]));
+            all.push(product(&["matmul"]));
             if layout.levels {
-                let fast = ["accumulate", "activation", "epilogue"];
-                let few = with(&[&["matvec_fast"], &fast[..]].concat());
-                all.extend([1, 4].map(|n| few.clone().with("TOKENS: u32", n)));
-                all.push(with(&[&["matmul_fast"], &fast[..]].concat()));
+                all.extend(few(&["matvec", "unit_wide", "accumulate"]));
+                all.push(product(&["matmul_wide", "accumulate"]));
+            }
+            for (side, op) in
+                ["side_8", "side_16"].into_iter().flat_map(|s| [(s, "matvec_half"), (s, "matmul_half")])
+            {
+                all.push(product(&[op, "cooperative", side]).with("SUBGROUP: u32", 32));
             }
         }
         all
@@ -114,11 +138,14 @@ mod tests {
 
     #[test]
     fn every_kernel_is_valid_wgsl_and_every_part_belongs_to_one() {
-        let capabilities =
-            naga::valid::Capabilities::IMMEDIATES | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        use naga::valid::Capabilities;
+        let plain = Capabilities::IMMEDIATES | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let cooperative = plain | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
         let mut used = BTreeSet::new();
         for kernel in kernels() {
             let (name, text) = (kernel.name(), kernel.wgsl());
+            // Others ask for nothing that an adapter may lack.
+            let capabilities = if kernel.parts.contains(&"cooperative") { cooperative } else { plain };
             let module = naga::front::wgsl::parse_str(&text)
                 .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string_with_path(&text, &name)));
             let mut validator =

@@ -2,51 +2,19 @@
 // epilogue.
 //
 // Contract: contracts/kernels/matmul_wide.yaml. CPU twin: src/engine/cpu/integer.rs, with activations of eight bits.
-// quants, fields, grids, x, bias, out  as in matvec_fast.wgsl
+// Bindings: products.wgsl; x as quantize_activations_wide.wgsl writes it.
 // Workgroup (64): 32 rows by 32 tokens, every thread 4 rows by 4 tokens in registers, as matmul.wgsl. A step is a unit of
 // 32 columns: one half of the threads unpacks a row's unit into workgroup memory, the other half brings a token's.
 //
-// The order of a sum is that of matvec_fast.wgsl.
-
-struct Params {
-    blocks: u32,
-    units: u32,
-    rows: u32,
-    first_row: u32,
-    n: u32,
-    x_stride: u32,
-    out_stride: u32,
-    has_bias: u32,
-    epilogue: u32, // as in epilogue.wgsl
-}
+// The order of a sum is that of matvec.wgsl.
 
 const TILE: u32 = 32u;
-
-var<immediate> p: Params;
-
-@group(0) @binding(0) var<storage, read> quants: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read> fields: array<u32>;
-@group(0) @binding(2) var<storage, read> grids: array<u32>;
-@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 var<workgroup> w_tile: array<u32, 256>;            // [8 words, 32 rows]
 var<workgroup> w_scale: array<vec2<f32>, 32>;      // [32 rows], of columns 0..16 and 16..32
 var<workgroup> w_offset: array<vec2<f32>, 32>;     // [32 rows]
 var<workgroup> x_tile: array<u32, 512>;            // [8 words of high bytes, 8 of low ones; 32 tokens]
 var<workgroup> x_scale: array<vec4<f32>, 32>;      // [32 tokens], d and the sums
-
-fn store(token: u32, row: u32, sum: f32) {
-    if (token < p.n && row < p.rows) {
-        let r = p.first_row + row;
-        var total = sum;
-        if (p.has_bias != 0u) {
-            total += bias[r];
-        }
-        finish(token * p.out_stride + r, total);
-    }
-}
 
 @compute @workgroup_size(64)
 fn main(
