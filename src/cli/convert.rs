@@ -41,7 +41,8 @@ pub struct Args {
     /// multiplies as they are mapped. Values are the same.
     #[arg(long, default_value = "plain", value_name = "LAYOUT")]
     layout: Layout,
-    /// Allow a conversion that loses more than its target encoding must, such as quantising again.
+    /// Allow a conversion that loses more than its target encoding must, such as quantising again, or that its reader
+    /// cannot run.
     #[arg(long)]
     allow_lossy: bool,
     /// Print one JSON object.

@@ -15,6 +15,9 @@ pub struct FamilyContract {
     pub hf: HfRules,
     /// What a GGUF says.
     pub gguf: GgufRules,
+    /// What is known of aprender 0.72 and the family.
+    #[serde(default)]
+    pub aprender: AprenderRules,
     /// Every tensor, in model order.
     pub tensors: Vec<TensorRow>,
 }
@@ -49,6 +52,14 @@ pub struct GgufRules {
     /// Tensors that change the computation in a way this program does not do.
     #[serde(default)]
     pub refused: Vec<Refused>,
+}
+
+/// What aprender 0.72 does with the family.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AprenderRules {
+    /// What it does not compute, so that it does not run the family, from its own import neither; `None` where it runs.
+    pub lacks: Option<String>,
 }
 
 /// A tensor that is known and refused.

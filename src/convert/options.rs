@@ -21,7 +21,7 @@ pub struct ConvertOptions {
     /// How the blocks of matrices stand in an APR file of the contract's dialect. No value depends on it.
     pub layout: AprLayout,
     /// Allow what loses information without being asked for: a second quantisation, values that F16 cannot
-    /// hold.
+    /// hold, a file that the program it is written for cannot run.
     pub allow_lossy: bool,
     /// The target container, where the name of the destination does not say it.
     pub to: Option<FormatKind>,

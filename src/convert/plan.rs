@@ -110,12 +110,13 @@ impl Target {
 ///
 /// # Errors
 /// [`Kind::Lossy`] for a second quantisation without `allow_lossy`; [`Kind::Usage`] for an encoding that the
-/// target cannot hold.
+/// target cannot hold; [`Kind::Unsupported`] for aprender's dialect of a family that aprender does not run, without
+/// `allow_lossy`.
 pub(crate) fn plan_bound(bound: &Bound, kind: FormatKind, options: &ConvertOptions) -> Result<Plan> {
     match kind {
         FormatKind::HfFolder => bound.family.writable_as_hf(&bound.config)?,
         FormatKind::Gguf => bound.family.writable_as_gguf(&bound.config)?,
-        FormatKind::Apr => {}
+        FormatKind::Apr => runs_there(bound, options)?,
     }
     let target = Target::new(bound, kind, options);
     let contract = bound.family.contract();
@@ -136,6 +137,20 @@ pub(crate) fn plan_bound(bound: &Bound, kind: FormatKind, options: &ConvertOptio
     let fallback = |s: &Step| s.note.as_ref().map(|note| format!("{}: {note}", s.name));
     let notes = steps.iter().filter_map(fallback).collect();
     Ok(Plan { steps, notes, target })
+}
+
+/// A file in aprender's dialect is there to be run by aprender.
+fn runs_there(bound: &Bound, options: &ConvertOptions) -> Result<()> {
+    match &bound.family.contract().aprender.lacks {
+        Some(lacks) if options.dialect == AprDialect::Aprender && !options.allow_lossy => {
+            let family = bound.family.id();
+            let what = format!("aprender 0.72 has no {lacks}, so it does not run {family}");
+            Err(Error::new(Kind::Unsupported, format!("aprender's dialect of {family}"), what).hint(
+                "write the contract's dialect, or pass --allow-lossy for a file that it reads but cannot run",
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn step(name: String, parts: Vec<usize>, bound: &Bound, target: &Target, allow_lossy: bool) -> Result<Step> {

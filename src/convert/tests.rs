@@ -342,7 +342,7 @@ fn the_three_name_dialects_of_apr_hold_the_same_model() {
         let short = bench.to(&hf, "short.apr");
         let options = ConvertOptions { names: NameDialect::Hf, ..ConvertOptions::default() };
         bench.convert(&hf, "hf.apr", &options).expect("exact");
-        let options = ConvertOptions { dialect: AprDialect::Aprender, ..ConvertOptions::default() };
+        let options = aprender(ConvertOptions::default());
         bench.convert(&hf, "aprender.apr", &options).expect("exact");
         for name in ["short.apr", "hf.apr", "aprender.apr"] {
             assert_same_values(&values(&bench.path(name)), &tiny.truth());
@@ -364,7 +364,7 @@ fn aprender_gets_its_own_integers_and_its_own_exceptions() {
         for (asked, expected) in [(Quantize::Int8, DType::AprQ8), (Quantize::Int4, DType::AprQ4)] {
             let bench = Bench::new();
             let hf = bench.put("hf", &tiny.hf(DType::F32));
-            let options = ConvertOptions { dialect: AprDialect::Aprender, ..quantize(asked) };
+            let options = aprender(quantize(asked));
             bench.convert(&hf, "a.apr", &options).expect("asked for");
             for (name, (dtype, shape, _)) in payloads(&bench.path("a.apr")) {
                 let kept = ["bias", "norm", "position"].iter().any(|part| name.contains(part))
@@ -376,9 +376,30 @@ fn aprender_gets_its_own_integers_and_its_own_exceptions() {
                 &values(&bench.path("a.apr")),
             );
             // An aprender file goes into the aprender dialect untouched, Conv1D and all.
-            let again = ConvertOptions { dialect: AprDialect::Aprender, ..ConvertOptions::default() };
+            let again = aprender(ConvertOptions::default());
             bench.convert(&bench.path("a.apr"), "c.apr", &again).expect("kept");
             assert!(payloads(&bench.path("c.apr")) == payloads(&bench.path("a.apr")), "{}", tiny.family.id());
+        }
+    }
+}
+
+/// In aprender's dialect, also for families that aprender does not run.
+fn aprender(options: ConvertOptions) -> ConvertOptions {
+    ConvertOptions { dialect: AprDialect::Aprender, allow_lossy: true, ..options }
+}
+
+#[test]
+fn a_family_that_aprender_does_not_run_needs_a_flag_in_its_dialect() {
+    for (family, runs) in [("llama", true), ("qwen2", true), ("gpt2", false), ("gemma3", false)] {
+        let bench = Bench::new();
+        let hf = bench.put("hf", &Tiny::new(family).hf(DType::F32));
+        let options = ConvertOptions { dialect: AprDialect::Aprender, ..ConvertOptions::default() };
+        let written = bench.convert(&hf, "a.apr", &options);
+        assert_eq!(written.is_ok(), runs, "{family}");
+        if let Err(error) = written {
+            let text = error.to_string();
+            assert!(text.contains(family) && text.contains("--allow-lossy"), "{text}");
+            bench.convert(&hf, "a.apr", &aprender(ConvertOptions::default())).expect("allowed");
         }
     }
 }

@@ -50,8 +50,15 @@ fn artifact(
     let _making = MAKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if !path.exists() {
         let dialect = if aprender { AprDialect::Aprender } else { AprDialect::Contract };
-        let options =
-            ConvertOptions { quantize, to: Some(to), dialect, threads: Some(1), ..Default::default() };
+        let allow_lossy = aprender; // it does not run all of these families
+        let options = ConvertOptions {
+            quantize,
+            to: Some(to),
+            dialect,
+            allow_lossy,
+            threads: Some(1),
+            ..Default::default()
+        };
         convert(&source, &path, &options).unwrap_or_else(|e| panic!("{e}"));
     }
     path
