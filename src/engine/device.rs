@@ -66,6 +66,9 @@ pub struct DeviceRates {
     /// Of dot products of four signed bytes; one is eight operations.
     #[serde(rename = "int8_operations_per_s")]
     pub int8: f64,
+    /// Of cooperative matrices, f16 products added in f32; none where kernels use none.
+    #[serde(rename = "cooperative_operations_per_s")]
+    pub cooperative: Option<f64>,
 }
 
 /// Time that the kernels of one name took on the device.

@@ -197,7 +197,8 @@ fn measure(args: &Args, engine: &EngineOptions, source: &Source, report: &mut Re
     let kernels = if args.profile_kernels { kernels::profile(&loaded, options)? } else { Vec::new() };
     let backend = loaded.backend_name();
     let work = Work::of(&model, &options, cache_element_bytes(backend));
-    let product = Product::of(backend, work.main);
+    let cooperative = report.rates.is_some_and(|rates| rates.cooperative.is_some());
+    let product = Product::of(backend, work.main, cooperative);
     let adapter = device.map(|device| device.adapter());
     let model = source.name();
     Ok(Row { model, backend, adapter, load_s, prompt, generate, memory, work, product, kernels, pairs })

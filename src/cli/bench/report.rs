@@ -92,13 +92,14 @@ impl Report {
 
     /// The limits of reading and of the row's products, where it was computed.
     fn peaks(&self, row: &Row) -> Option<(f64, f64)> {
-        let (read, fma, int8) = match row.adapter {
-            None => self.limits.map(|l| (l.read, l.fma, l.int8))?,
-            Some(_) => self.rates.map(|r| (r.read, r.f32, r.int8))?,
+        let (read, fma, int8, cooperative) = match row.adapter {
+            None => self.limits.map(|l| (l.read, l.fma, l.int8, None))?,
+            Some(_) => self.rates.map(|r| (r.read, r.f32, r.int8, r.cooperative))?,
         };
         Some(match row.product {
             Product::Fma => (read, fma),
             Product::Int8 => (read, int8),
+            Product::Cooperative => (read, cooperative?),
         })
     }
 
@@ -253,10 +254,14 @@ impl Report {
 
 /// What an adapter can do at most, for a reader.
 pub(in crate::cli) fn rates_in_words(rates: &DeviceRates) -> String {
-    let DeviceRates { read, f32, f16, int8 } = rates;
-    let half = f16.map_or("none".to_owned(), |rate| format!("{:.0} GFLOP/s", rate / 1e9));
+    let DeviceRates { read, f32, f16, int8, cooperative } = rates;
+    let or_none =
+        |rate: &Option<f64>| rate.map_or("none".to_owned(), |rate| format!("{:.0} GFLOP/s", rate / 1e9));
+    let (half, matrices) = (or_none(f16), or_none(cooperative));
     let (read, single, int8) = (read / 1e9, f32 / 1e9, int8 / 1e9);
-    format!("read {read:.1} GB/s, f32 {single:.0} GFLOP/s, f16 {half}, int8 {int8:.0} GOP/s")
+    format!(
+        "read {read:.1} GB/s, f32 {single:.0} GFLOP/s, f16 {half}, int8 {int8:.0} GOP/s, cooperative matrices {matrices}"
+    )
 }
 
 fn shown(s: &Spread) -> String {
@@ -351,7 +356,7 @@ mod tests {
             features: Vec::new(),
         });
         assert!(report.to_json()["results"][0]["gen_share_of_read"].is_null(), "not the processor's");
-        report.rates = Some(DeviceRates { read: 1.6e9, f32: 1e12, f16: None, int8: 2e8 });
+        report.rates = Some(DeviceRates { read: 1.6e9, f32: 1e12, f16: None, int8: 2e8, cooperative: None });
         let json = report.to_json();
         let row = &json["results"][0];
         assert_eq!((&row["gen_share_of_read"], &row["prompt_share_of_peak"]), (&0.25.into(), &0.1.into()));

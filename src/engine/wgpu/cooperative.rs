@@ -1,6 +1,7 @@
 //! Cooperative matrices, which a subgroup multiplies together: of those that a device has, the ones that
 //! `kernels/matmul_half.wgsl` can use.
 
+use super::pipelines::Kernel;
 use std::env;
 
 /// Set to `off`, no cooperative matrices are used, whatever the adapter offers.
@@ -22,9 +23,18 @@ pub(super) enum Side {
     Sixteen = 16,
 }
 
+impl Cooperative {
+    /// `kernel` for these matrices.
+    pub fn with(self, kernel: Kernel) -> Kernel {
+        let mut kernel = kernel.with("SUBGROUP: u32", self.subgroup);
+        kernel.parts.push(self.side.part());
+        kernel
+    }
+}
+
 impl Side {
     /// The part of a kernel that says so.
-    pub fn part(self) -> &'static str {
+    fn part(self) -> &'static str {
         match self {
             Side::Eight => "side_8",
             Side::Sixteen => "side_16",
@@ -33,7 +43,7 @@ impl Side {
 }
 
 /// Subgroups to a workgroup, as in `kernels/cooperative.wgsl`.
-const GROUPS: u32 = 4;
+pub(super) const GROUPS: u32 = 4;
 
 /// Bytes that a workgroup of `kernels/matmul_half.wgsl` shares.
 const SHARED: u32 = 26 << 10;

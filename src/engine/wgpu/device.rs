@@ -8,7 +8,8 @@ use crate::engine::DeviceInfo;
 use crate::{Error, Kind, Result};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
 
 /// An opened adapter. Models share it, and so what was compiled for it.
 pub(super) struct Device {
@@ -124,6 +125,53 @@ impl Device {
                 .error(format!("the device was lost: {words}"))
                 .hint("cases on other backends go on; the next model opens the adapter anew")),
         }
+    }
+
+    /// Waits until that submission is done, or everything is.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] where the device is lost.
+    pub fn wait(&self, submitted: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        match self.raw.poll(wgpu::PollType::Wait { submission_index: submitted, timeout: None }) {
+            Ok(_) => self.check(),
+            Err(error) => Err(self.give_up(words(&error))),
+        }
+    }
+
+    /// Shows `see` the first `size` bytes of a buffer that can be mapped, once `submitted` is done.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] where the device is lost.
+    pub fn read_back(
+        &self,
+        buffer: &wgpu::Buffer,
+        size: u64,
+        submitted: Option<wgpu::SubmissionIndex>,
+        see: impl FnOnce(&[u8]),
+    ) -> Result<()> {
+        let (tell, told) = mpsc::channel();
+        buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
+            // Nobody listens any more where the wait below failed.
+            let _ = tell.send(result);
+        });
+        self.wait(submitted)?;
+        // Another thread may have found the work done, and be about to tell.
+        let answer = loop {
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Ok(answer) => break answer,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.wait(None)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(self.give_up("a buffer was never mapped".into()));
+                }
+            }
+        };
+        self.check()?;
+        answer.map_err(|e| self.give_up(words(&e)))?;
+        let view = buffer.get_mapped_range(0..size).map_err(|e| self.give_up(words(&e)))?;
+        see(&view);
+        drop(view);
+        buffer.unmap();
+        Ok(())
     }
 
     /// An error of this adapter.

@@ -4,6 +4,7 @@
 //! What disturbs only ever slows down, so the best of several runs counts. Times are the host's, over work that is long
 //! enough for the way to the device not to count.
 
+use super::cooperative::{Cooperative, GROUPS as SUBGROUPS};
 use super::device::Device;
 use super::memory::{Memory, STORAGE};
 use super::pipelines::Kernel;
@@ -23,13 +24,39 @@ pub(in crate::engine) fn measure(request: Option<&str>) -> Result<DeviceRates> {
     let meter = Meter { recorder: Recorder::new(Arc::clone(&device)), device };
     Ok(DeviceRates {
         read: meter.read()?,
-        f32: meter.peak("bench_f32")?,
-        f16: if half { Some(meter.peak("bench_f16")?) } else { None },
-        int8: meter.peak("bench_int8")?,
+        f32: meter.peak(&lanes("bench_f32"))?,
+        f16: if half { Some(meter.peak(&lanes("bench_f16"))?) } else { None },
+        int8: meter.peak(&lanes("bench_int8"))?,
+        cooperative: meter.device.cooperative.map(|matrices| meter.peak(&products(matrices))).transpose()?,
     })
 }
 
-/// Lanes of a workgroup, in every kernel of this file.
+/// A kernel that multiplies, and what a workgroup of it does.
+struct Multiplier {
+    kernel: Kernel,
+    /// Operations of a turn, two for a multiply-add.
+    operations: f64,
+    /// Numbers that it writes.
+    numbers: usize,
+}
+
+/// Every lane multiplies for itself.
+fn lanes(kernel: &'static str) -> Multiplier {
+    let operations = OPERATIONS * WORKGROUP as f64;
+    Multiplier { kernel: Kernel::new(&[kernel]), operations, numbers: WORKGROUP }
+}
+
+/// Every subgroup multiplies matrices, eight in a turn.
+fn products(matrices: Cooperative) -> Multiplier {
+    let (side, subgroups) = (matrices.side as usize, SUBGROUPS as usize);
+    Multiplier {
+        kernel: matrices.with(Kernel::new(&["bench_cooperative"])),
+        operations: (8 * subgroups * 2 * side.pow(3)) as f64,
+        numbers: subgroups * side * side,
+    }
+}
+
+/// Lanes of a workgroup, in every kernel of this file but that of cooperative matrices.
 const WORKGROUP: usize = 256;
 
 /// Workgroups of a dispatch: a multiple of what the largest devices run at once.
@@ -63,14 +90,14 @@ impl Meter {
         let out = Memory::new(&self.device, (groups * WORKGROUP * 4) as u64, STORAGE)?;
         let immediates = [n, (groups * WORKGROUP) as u32];
         // Before the first run wgpu fills the buffer, so that it is memory.
-        let once =
-            || self.seconds("bench_read", &[Bound::Memory(&x), Bound::Memory(&out)], &immediates, groups);
+        let (kernel, bound) = (Kernel::new(&["bench_read"]), [Bound::Memory(&x), Bound::Memory(&out)]);
+        let once = || self.seconds(&kernel, &bound, &immediates, groups);
         Ok(size as f64 / best(once)?)
     }
 
     /// Operations per second of a kernel that multiplies, two for a multiply-add.
-    fn peak(&self, kernel: &'static str) -> Result<f64> {
-        let out = Memory::new(&self.device, (GROUPS * WORKGROUP * 4) as u64, STORAGE)?;
+    fn peak(&self, Multiplier { kernel, operations, numbers }: &Multiplier) -> Result<f64> {
+        let out = Memory::new(&self.device, (GROUPS * numbers * 4) as u64, STORAGE)?;
         let once = |turns: u32| self.seconds(kernel, &[Bound::Memory(&out)], &[turns], GROUPS);
         let mut turns = 1;
         // The first run compiles the kernel and does not count.
@@ -78,24 +105,23 @@ impl Meter {
         while turns < 1 << 24 && once(turns)? < LONG_ENOUGH {
             turns *= 2;
         }
-        let operations = OPERATIONS * f64::from(turns) * (GROUPS * WORKGROUP) as f64;
-        Ok(operations / best(|| once(turns))?)
+        Ok(operations * f64::from(turns) * GROUPS as f64 / best(|| once(turns))?)
     }
 
     /// From handing a dispatch to the device until it is done.
     fn seconds(
         &self,
-        kernel: &'static str,
+        kernel: &Kernel,
         bound: &[Bound<'_>],
         immediates: &[u32],
         groups: usize,
     ) -> Result<f64> {
         let start = Instant::now();
         let mut session = self.recorder.session(0)?;
-        session.dispatch(&Kernel::new(&[kernel]), bound, immediates, [groups, 1, 1])?;
+        session.dispatch(kernel, bound, immediates, [groups, 1, 1])?;
         let submitted = session.submit()?;
         drop(session);
-        self.recorder.wait(submitted)?;
+        self.device.wait(submitted)?;
         Ok(start.elapsed().as_secs_f64())
     }
 }
@@ -110,21 +136,25 @@ fn best(mut once: impl FnMut() -> Result<f64>) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sources::SOURCES;
+    use super::super::cooperative::Side;
+    use super::super::sources::{SOURCES, validate};
     use super::*;
     use crate::Kind;
+    use naga::valid::Capabilities;
 
     #[test]
     fn every_kernel_that_measures_is_valid() {
         let measuring: Vec<_> = SOURCES.iter().filter(|(name, _)| name.starts_with("bench_")).collect();
-        assert_eq!(measuring.len(), 4);
-        for (name, text) in measuring {
-            let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let mut needed = naga::valid::Capabilities::IMMEDIATES;
-            // The one that is asked for only where the adapter has it.
-            needed.set(naga::valid::Capabilities::SHADER_FLOAT16, *name == "bench_f16");
-            let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), needed);
-            validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        assert_eq!(measuring.len(), 5);
+        for (name, _) in measuring {
+            let kernel = Kernel::new(&[name]);
+            let cooperative = Cooperative { side: Side::Sixteen, subgroup: 32 };
+            let kernel = if *name == "bench_cooperative" { cooperative.with(kernel) } else { kernel };
+            // Those that are asked for only where the adapter has them.
+            let mut needed = Capabilities::IMMEDIATES;
+            needed.set(Capabilities::SHADER_FLOAT16, *name != "bench_f32");
+            needed.set(Capabilities::COOPERATIVE_MATRIX, *name == "bench_cooperative");
+            validate(&kernel, needed);
         }
     }
 
@@ -132,8 +162,8 @@ mod tests {
     #[test]
     fn an_adapter_is_measured_or_missing() {
         match measure(None) {
-            Ok(DeviceRates { read, f32, f16, int8 }) => {
-                for rate in [Some(read), Some(f32), f16, Some(int8)].into_iter().flatten() {
+            Ok(DeviceRates { read, f32, f16, int8, cooperative }) => {
+                for rate in [Some(read), Some(f32), f16, Some(int8), cooperative].into_iter().flatten() {
                     assert!(rate > 1e6 && rate < 1e18, "{rate}");
                 }
             }

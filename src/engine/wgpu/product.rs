@@ -151,11 +151,11 @@ impl Wgpu {
             Form::Single => tile("matmul", &[], TILE),
             Form::Wide if n <= MATVEC => few(&["unit_wide", "accumulate"]),
             Form::Wide => tile("matmul_wide", &["accumulate"], TILE_WIDE),
-            Form::Half(Cooperative { side, subgroup }) => {
-                let (op, tokens) =
-                    if n <= side as usize { ("matvec_half", side as usize) } else { ("matmul_half", TILE) };
-                let (kernel, tile) = tile(op, &["cooperative", side.part()], tokens);
-                (kernel.with("SUBGROUP: u32", subgroup), tile)
+            Form::Half(matrices) => {
+                let side = matrices.side as usize;
+                let (op, tokens) = if n <= side { ("matvec_half", side) } else { ("matmul_half", TILE) };
+                let (kernel, tile) = tile(op, &["cooperative"], tokens);
+                (matrices.with(kernel), tile)
             }
         }
     }

@@ -6,8 +6,6 @@ use super::recorder::Step;
 use crate::Result;
 use crate::engine::device::KernelTime;
 use std::collections::HashMap;
-use std::sync::mpsc;
-use std::time::Duration;
 
 /// The times so far, and where the device writes those to come.
 pub(super) struct Profile {
@@ -116,36 +114,12 @@ impl Profile {
 
     /// Ticks of each of the `n` dispatches that were submitted last.
     fn ticks(&self, device: &Device, n: usize) -> Result<Vec<u64>> {
-        let wait = || {
-            let wait = wgpu::PollType::Wait { submission_index: None, timeout: None };
-            device.raw.poll(wait).map_err(|error| device.give_up(words(&error)))?;
-            device.check()
-        };
         if n == 0 {
-            return wait().map(|()| Vec::new());
+            return device.wait(None).map(|()| Vec::new());
         }
         let size = (2 * n) as u64 * u64::from(wgpu::QUERY_SIZE);
-        let (tell, told) = mpsc::channel();
-        self.landing.map_async(wgpu::MapMode::Read, 0..size, move |result| {
-            // Nobody listens any more where the wait below failed.
-            let _ = tell.send(result);
-        });
-        let answer = loop {
-            wait()?;
-            // Another thread may have found the work done, and be about to tell.
-            match told.recv_timeout(Duration::from_millis(100)) {
-                Ok(answer) => break answer,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(device.give_up("timestamps were never mapped".into()));
-                }
-            }
-        };
-        answer.map_err(|error| device.give_up(words(&error)))?;
-        let view = self.landing.get_mapped_range(0..size).map_err(|error| device.give_up(words(&error)))?;
-        let stamps: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
-        drop(view);
-        self.landing.unmap();
+        let mut stamps: Vec<u64> = Vec::new();
+        device.read_back(&self.landing, size, None, |found| stamps = bytemuck::pod_collect_to_vec(found))?;
         // A clock that was set back in between says nothing about that dispatch.
         Ok(stamps.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0])).collect())
     }

@@ -11,8 +11,7 @@ use super::upload::Upload;
 use crate::Result;
 use crate::engine::KernelTime;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Steps that are recorded before the device gets them, so that it works while the next are recorded.
 const SUBMIT_AFTER: usize = 128;
@@ -141,15 +140,6 @@ impl Recorder {
         submitted?;
         Ok(profile.map_or_else(Vec::new, Profile::end))
     }
-
-    /// Waits until that submission is done.
-    pub fn wait(&self, submitted: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index: submitted, timeout: None };
-        match self.device.raw.poll(wait) {
-            Ok(_) => self.device.check(),
-            Err(error) => Err(self.device.give_up(words(&error))),
-        }
-    }
 }
 
 impl Session<'_> {
@@ -262,28 +252,7 @@ impl Session<'_> {
         self.copy(source, 0, &landing, 0, size);
         let submitted = self.submit()?;
         drop(self);
-        let (tell, told) = mpsc::channel();
-        landing.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
-            // Nobody listens any more where the wait below failed.
-            let _ = tell.send(result);
-        });
-        recorder.wait(submitted)?;
-        // Another thread may have found the work done, and be about to tell.
-        let answer = loop {
-            match told.recv_timeout(Duration::from_millis(100)) {
-                Ok(answer) => break answer,
-                Err(mpsc::RecvTimeoutError::Timeout) => recorder.wait(None)?,
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(device.give_up("a buffer was never mapped".into()));
-                }
-            }
-        };
-        device.check()?;
-        answer.map_err(|e| device.give_up(words(&e)))?;
-        let view = landing.raw.get_mapped_range(0..size).map_err(|e| device.give_up(words(&e)))?;
-        bytes.copy_from_slice(&view);
-        drop(view);
-        landing.raw.unmap();
+        device.read_back(&landing.raw, size, submitted, |found| bytes.copy_from_slice(found))?;
         *recorder.landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(landing);
         Ok(())
     }

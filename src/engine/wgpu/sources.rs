@@ -14,6 +14,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("argmax", include_str!("../../../kernels/argmax.wgsl")),
     ("attention", include_str!("../../../kernels/attention.wgsl")),
     ("attention_combine", include_str!("../../../kernels/attention_combine.wgsl")),
+    ("bench_cooperative", include_str!("../../../kernels/bench_cooperative.wgsl")),
     ("bench_f16", include_str!("../../../kernels/bench_f16.wgsl")),
     ("bench_f32", include_str!("../../../kernels/bench_f32.wgsl")),
     ("bench_int8", include_str!("../../../kernels/bench_int8.wgsl")),
@@ -70,6 +71,19 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("unit_f32", include_str!("../../../kernels/unit_f32.wgsl")),
     ("unit_wide", include_str!("../../../kernels/unit_wide.wgsl")),
 ];
+
+/// Panics with naga's words where `kernel` is no valid WGSL on a device that can do so much.
+#[cfg(test)]
+pub(super) fn validate(kernel: &super::pipelines::Kernel, capabilities: naga::valid::Capabilities) {
+    let (name, text) = (kernel.name(), kernel.wgsl());
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string_with_path(&text, &name)));
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
+    if let Err(e) = validator.validate(&module) {
+        panic!("{name}: {}", e.emit_to_string_with_path(&text, &name));
+    }
+    assert_eq!(module.entry_points.len(), 1, "{name}");
+}
 
 #[cfg(test)]
 mod tests {
@@ -143,17 +157,8 @@ mod tests {
         let cooperative = plain | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
         let mut used = BTreeSet::new();
         for kernel in kernels() {
-            let (name, text) = (kernel.name(), kernel.wgsl());
             // Others ask for nothing that an adapter may lack.
-            let capabilities = if kernel.parts.contains(&"cooperative") { cooperative } else { plain };
-            let module = naga::front::wgsl::parse_str(&text)
-                .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string_with_path(&text, &name)));
-            let mut validator =
-                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
-            if let Err(e) = validator.validate(&module) {
-                panic!("{name}: {}", e.emit_to_string_with_path(&text, &name));
-            }
-            assert_eq!(module.entry_points.len(), 1, "{name}");
+            validate(&kernel, if kernel.parts.contains(&"cooperative") { cooperative } else { plain });
             used.extend(kernel.parts);
         }
         let measures = |part: &&str| part.starts_with("bench_");

@@ -27,6 +27,8 @@ pub enum Product {
     Fma,
     /// Dot products of bytes.
     Int8,
+    /// Cooperative matrices of f16.
+    Cooperative,
 }
 
 impl Work {
@@ -69,8 +71,13 @@ impl Work {
 }
 
 impl Product {
-    /// What the backend of that name multiplies weights of this encoding with.
-    pub fn of(backend: &str, weights: DType) -> Product {
+    /// What the backend of that name multiplies weights of this encoding with, on an adapter that has `cooperative`
+    /// matrices or not.
+    pub fn of(backend: &str, weights: DType, cooperative: bool) -> Product {
+        let half = weights == DType::F16 || weights.is_quantized();
+        if cooperative && half && is_fast(backend) && needs_adapter(backend) {
+            return Product::Cooperative;
+        }
         // On the GPU every encoding in blocks is multiplied in integers, on the processor those that have tiles.
         let integer = match (is_fast(backend), needs_adapter(backend)) {
             (true, true) => weights.is_quantized(),
@@ -80,11 +87,12 @@ impl Product {
         if integer { Product::Int8 } else { Product::Fma }
     }
 
-    /// `f32` or `int8`.
+    /// `f32`, `int8` or `cooperative`.
     pub fn name(self) -> &'static str {
         match self {
             Product::Fma => "f32",
             Product::Int8 => "int8",
+            Product::Cooperative => "cooperative",
         }
     }
 }
@@ -142,9 +150,9 @@ mod tests {
 
     #[test]
     fn only_fast_numerics_multiply_blocks_as_integers() {
-        assert_eq!(Product::of("cpu-fast", DType::Q4_K), Product::Int8);
-        assert_eq!(Product::of("cpu-fast", DType::F16), Product::Fma);
-        assert_eq!(Product::of("cpu", DType::Q4_K), Product::Fma);
+        assert_eq!(Product::of("cpu-fast", DType::Q4_K, true), Product::Int8);
+        assert_eq!(Product::of("cpu-fast", DType::F16, true), Product::Fma);
+        assert_eq!(Product::of("cpu", DType::Q4_K, true), Product::Fma);
         let bytes = ["cpu-fast", "cpu", "wgpu-fast", "wgpu"].map(cache_element_bytes);
         // A program without GPU backends knows their names.
         assert_eq!(bytes, [2, 4, 2, 4]);
