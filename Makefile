@@ -6,6 +6,7 @@
 #   make test       all Rust tests
 #   make test-*     one suite of playbooks/ci.yaml; test-structure: all of playbooks/structure.yaml
 #   make test-html  the HTML reports in a real browser (needs Debian's chromium), with pictures in reports/html
+#   make test-neon  NEON under qemu-aarch64: held against scalar code, and the program's answers against this machine's
 #   make test-vectors  every encoding against golden bytes of GGML, also those of ../shared/vectors where it is
 #   make detection  how many planted defects the gates catch: playbooks/detection.yaml
 #   make ci         what a release gate runs: check, ci.yaml, structure.yaml; make real: the pulled models
@@ -20,7 +21,7 @@ RUN    := $(CARGO) run --release --quiet --
 MODELS ?= models
 VENV   ?= .venv
 
-.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-vectors test-html \
+.PHONY: all oracle pull convert test test-canary test-token test-quant test-roundtrip test-runtime test-ppl test-neon test-vectors test-html \
         test-structure detection ci real check check-without-gpu lint fmt bench peers fuzz doc clean
 
 all: check
@@ -64,6 +65,9 @@ test-runtime:
 
 test-ppl:
 	$(RUN) playbooks/ci.yaml --suite perplexity
+
+test-neon:
+	sh tests/neon/run.sh
 
 test-vectors:
 	$(CARGO) test --lib quant::golden -- --nocapture

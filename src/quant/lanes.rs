@@ -3,6 +3,8 @@
 //! Each operation is one IEEE 754 rounding per lane and none is fused, so every instruction set gives the bytes of
 //! scalar code. A kernel is written once over [`Lanes`] and compiled for each [`Isa`].
 
+#[cfg(target_arch = "aarch64")]
+use super::lanes_neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::lanes_x86::{Avx2, Avx512};
 use super::rounding::{nearest, truncate};
@@ -65,47 +67,59 @@ pub(super) enum Isa {
     /// One register.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// Four registers of four lanes.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Isa {
+    /// Slowest first.
+    const ALL: &[Isa] = &[
+        Isa::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon,
+    ];
+
+    fn is_here(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq"),
+            // The standard library runs on no AArch64 processor without it.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => true,
+        }
+    }
+
     /// The fastest one of this processor.
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn best() -> Isa {
         #[cfg(test)]
         if let Some(isa) = FORCED.get() {
             return isa;
         }
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-            Isa::Avx512
-        } else if is_x86_feature_detected!("avx2") {
-            Isa::Avx2
-        } else {
-            Isa::Portable
-        }
-    }
-
-    /// This architecture has portable code only.
-    #[cfg(not(target_arch = "x86_64"))]
-    pub(super) fn best() -> Isa {
-        Isa::Portable
+        let here = Isa::ALL.iter().rev().find(|isa| isa.is_here());
+        here.copied().unwrap_or(Isa::Portable)
     }
 
     /// Runs `kernel` on the fastest instruction set of this processor.
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
         match Isa::best() {
             Isa::Portable => kernel.run::<Portable>(),
             // SAFETY: `best` found the features that the function enables.
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { run_avx2(kernel) },
             // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { run_avx512(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => kernel.run::<Neon>(),
         }
-    }
-
-    /// Runs `kernel`.
-    #[cfg(not(target_arch = "x86_64"))]
-    pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Portable>()
     }
 }
 
@@ -250,17 +264,77 @@ thread_local! {
 /// Runs `work` once on every instruction set of this processor.
 #[cfg(test)]
 pub(super) fn on_every_isa(mut work: impl FnMut(Isa)) {
-    #[cfg(target_arch = "x86_64")]
-    let all = [
-        (Isa::Portable, true),
-        (Isa::Avx2, is_x86_feature_detected!("avx2")),
-        (Isa::Avx512, is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")),
-    ];
-    #[cfg(not(target_arch = "x86_64"))]
-    let all = [(Isa::Portable, true)];
-    for (isa, _) in all.into_iter().filter(|(_, here)| *here) {
+    for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_here()) {
         FORCED.set(Some(isa));
         work(isa);
     }
     FORCED.set(None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::SplitMix;
+
+    /// Every operation on the same values, as bits; all NaN are one.
+    struct Everything<'a>([&'a [f32; WIDTH]; 2]);
+
+    impl Kernel for Everything<'_> {
+        type Output = Vec<u32>;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self) -> Vec<u32> {
+            let (a, b) = (L::load(self.0[0]), L::load(self.0[1]));
+            let mut bits = Vec::new();
+            for vector in [
+                L::splat(self.0[0][3]),
+                a.add(b),
+                a.sub(b),
+                a.mul(b),
+                a.div(b),
+                a.sqrt(),
+                a.abs(),
+                a.neg(),
+                a.min(b),
+                a.max(b),
+                a.nearest_within(-31, 15),
+                a.away_from_zero(),
+                L::select(L::both(a.lt(b), a.ne(L::splat(1.0))), a, b),
+            ] {
+                bits.extend(vector.to_array().map(|x| if x.is_nan() { f32::NAN } else { x }.to_bits()));
+            }
+            bits.extend(a.truncated().map(|x| x as u32));
+            bits.extend([L::bits(a.lt(b)), L::bits(a.ne(b))]);
+            bits
+        }
+    }
+
+    #[test]
+    fn every_operation_gives_the_bits_of_portable_code() {
+        let special =
+            [0.0, -0.0, f32::NAN, f32::INFINITY, -f32::INFINITY, 1e-40, 0.5, 2.5, 2_147_483_648.0, -3e9];
+        let mut random = SplitMix(1);
+        for _ in 0..500 {
+            let mut values = || -> [f32; WIDTH] {
+                from_fn(|_| match (random.bits() % 4, random.bits()) {
+                    (0, pick) => special[pick as usize % special.len()],
+                    (1, any) => f32::from_bits(any as u32),
+                    _ => 40.0 * random.unit() as f32 - 20.0,
+                })
+            };
+            let (a, b) = (values(), values());
+            let (mut expected, mut sets) = (None, 0);
+            on_every_isa(|isa| {
+                let found = Isa::run(Everything([&a, &b]));
+                let expected = expected.get_or_insert_with(|| found.clone());
+                let apart = found.iter().zip(&*expected).position(|(a, b)| a != b);
+                assert!(
+                    found.len() == expected.len() && apart.is_none(),
+                    "{isa:?} at {apart:?}, {a:?}, {b:?}"
+                );
+                sets += 1;
+            });
+            assert!(sets > 0);
+        }
+    }
 }

@@ -34,6 +34,8 @@ mod iq4_nl;
 mod iq4_xs;
 mod k_scales;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod lanes_neon;
 #[cfg(target_arch = "x86_64")]
 mod lanes_x86;
 mod mxfp4;

@@ -65,7 +65,12 @@ fn cpu_features() -> String {
     if there.is_empty() { "baseline".to_owned() } else { there.join(" ") }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn cpu_features() -> String {
+    if std::arch::is_aarch64_feature_detected!("dotprod") { "neon dotprod" } else { "neon" }.to_owned()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn cpu_features() -> String {
     "baseline".to_owned()
 }

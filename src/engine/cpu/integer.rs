@@ -214,7 +214,7 @@ fn step<L: Lanes, K: StepKind, W: Weights, const N: usize, const T: usize>(
 ) {
     let whole = K::GROUPS == 8;
     let mut sums = [[L::splat_int(0); T]; N];
-    if K::OFFSET {
+    if K::OFFSET && (L::RAISES || !K::WIDE) {
         for n in 0..N {
             for t in 0..T {
                 let at = x[n].first + t;

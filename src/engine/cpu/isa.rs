@@ -1,6 +1,8 @@
 //! Instruction sets: one is chosen by detection, and a kernel written once over [`Lanes`] is compiled for each.
 
 use super::lanes::{Lanes, Scalar};
+#[cfg(target_arch = "aarch64")]
+use super::neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 use crate::{Error, Kind, Result};
@@ -17,6 +19,8 @@ enum Set {
     Scalar,
     Avx2,
     Avx512,
+    Neon,
+    NeonDotprod,
 }
 
 /// A computation over 16 lanes. `run` must be `#[inline(always)]`, so that it is compiled inside the function that
@@ -38,23 +42,15 @@ impl Isa {
         }
     }
 
-    /// The instruction set of that name: `scalar`, `avx2`, `avx512`.
+    /// The instruction set of that name: `scalar`, `avx2`, `avx512`, `neon`, `neon-dotprod`.
     ///
     /// # Errors
     /// Those of [`Isa::detect`].
     pub fn named(name: &str) -> Result<Isa> {
-        let set = match name {
-            "scalar" => Set::Scalar,
-            "avx2" => Set::Avx2,
-            "avx512" => Set::Avx512,
-            other => {
-                return Err(Error::new(
-                    Kind::Usage,
-                    VARIABLE,
-                    format!("there is no instruction set `{other}`"),
-                )
-                .hint("use scalar, avx2 or avx512, or unset it"));
-            }
+        let Some(set) = Set::ALL.into_iter().find(|set| set.name() == name) else {
+            let what = format!("there is no instruction set `{name}`");
+            return Err(Error::new(Kind::Usage, VARIABLE, what)
+                .hint("use scalar, avx2, avx512, neon or neon-dotprod, or unset it"));
         };
         if !set.is_here() {
             let names: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
@@ -66,16 +62,12 @@ impl Isa {
 
     /// The sets of this processor, slowest first.
     pub fn available() -> Vec<Isa> {
-        [Set::Scalar, Set::Avx2, Set::Avx512].into_iter().filter(|s| s.is_here()).map(Isa).collect()
+        Set::ALL.into_iter().filter(|set| set.is_here()).map(Isa).collect()
     }
 
-    /// `scalar`, `avx2`, `avx512`.
+    /// As [`Isa::named`] reads it.
     pub fn name(self) -> &'static str {
-        match self.0 {
-            Set::Scalar => "scalar",
-            Set::Avx2 => "avx2",
-            Set::Avx512 => "avx512",
-        }
+        self.0.name()
     }
 
     /// Runs `kernel` compiled for this instruction set.
@@ -87,17 +79,43 @@ impl Isa {
             Set::Avx2 => unsafe { run_avx2(kernel) },
             // SAFETY: as above.
             Set::Avx512 => unsafe { run_avx512(kernel) },
+            Set::Neon | Set::NeonDotprod => unreachable!("`is_here` finds no set of another architecture"),
+        }
+    }
+
+    /// Runs `kernel` compiled for this instruction set.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Set::Scalar => kernel.run::<Scalar>(),
+            Set::Neon => kernel.run::<Neon<false>>(),
+            // SAFETY: an `Isa` exists only where `is_here` found the feature that the function enables.
+            Set::NeonDotprod => unsafe { run_neon_dotprod(kernel) },
+            Set::Avx2 | Set::Avx512 => unreachable!("`is_here` finds no set of another architecture"),
         }
     }
 
     /// Runs `kernel`; this architecture has portable code only.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run::<Scalar>()
     }
 }
 
 impl Set {
+    /// Slowest first; those of one architecture are here together.
+    const ALL: [Set; 5] = [Set::Scalar, Set::Avx2, Set::Avx512, Set::Neon, Set::NeonDotprod];
+
+    fn name(self) -> &'static str {
+        match self {
+            Set::Scalar => "scalar",
+            Set::Avx2 => "avx2",
+            Set::Avx512 => "avx512",
+            Set::Neon => "neon",
+            Set::NeonDotprod => "neon-dotprod",
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn is_here(self) -> bool {
         let avx2 = || {
@@ -116,10 +134,21 @@ impl Set {
             Set::Scalar => true,
             Set::Avx2 => avx2(),
             Set::Avx512 => avx2() && avx512(),
+            Set::Neon | Set::NeonDotprod => false,
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    fn is_here(self) -> bool {
+        match self {
+            // The standard library runs on no AArch64 processor without NEON.
+            Set::Scalar | Set::Neon => true,
+            Set::NeonDotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
+            Set::Avx2 | Set::Avx512 => false,
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn is_here(self) -> bool {
         self == Set::Scalar
     }
@@ -137,6 +166,12 @@ fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx512>()
 }
 
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "dotprod")]
+fn run_neon_dotprod<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Neon<true>>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +179,22 @@ mod tests {
     #[test]
     fn unknown_names_are_refused_and_say_what_there_is() {
         let error = Isa::named("sse9").expect_err("no such set");
-        assert!(error.kind == Kind::Usage && error.to_string().contains("scalar, avx2 or avx512"), "{error}");
+        assert!(error.kind == Kind::Usage && error.to_string().contains("avx512, neon or neon"), "{error}");
+    }
+
+    #[test]
+    fn sets_of_another_architecture_are_known_and_not_here() {
+        let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+        let error = Isa::named(foreign).expect_err("not of this processor");
+        assert!(error.kind == Kind::Environment && error.to_string().contains("it has scalar"), "{error}");
+    }
+
+    #[test]
+    #[cfg(target_arch = "aarch64")]
+    fn the_best_set_uses_sdot_where_the_processor_has_it() {
+        let best = Isa::available().pop().expect("scalar code runs everywhere");
+        let sdot = std::arch::is_aarch64_feature_detected!("dotprod");
+        assert_eq!(best.name(), if sdot { "neon-dotprod" } else { "neon" });
     }
 
     #[test]

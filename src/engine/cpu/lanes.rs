@@ -201,3 +201,99 @@ impl Lanes for Scalar {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::isa::{Isa, Kernel};
+    use super::*;
+    use crate::engine::random_model::Random;
+
+    /// Every operation on the same values, as bits; all NaN are one.
+    struct Everything<'a> {
+        x: [&'a [f32; 16]; 3],
+        bytes: &'a [u8; 64],
+    }
+
+    impl Kernel for Everything<'_> {
+        type Output = Vec<u32>;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self) -> Vec<u32> {
+            let [a, b, c] = [L::load(self.x[0]), L::load(self.x[1]), L::load(self.x[2])];
+            let sixteen: &[u8; 16] = self.bytes.first_chunk().expect("64 bytes");
+            let halves: &[u8; 32] = self.bytes.first_chunk().expect("64 bytes");
+            let half = u16::from_le_bytes([self.bytes[40], self.bytes[41]]);
+            // 1.5 * 2^23 and an integer that f32 has a power of two for.
+            let integers: [f32; 16] =
+                from_fn(|l| 12_582_912.0 + f32::from(self.bytes[l]).clamp(2.0, 255.0) - 128.0);
+            let vectors = [
+                L::splat(self.x[0][3]),
+                L::from_f32(self.bytes),
+                L::from_f16(halves),
+                L::from_bf16(halves),
+                L::from_u8(sixteen),
+                L::from_i8(sixteen),
+                L::splat_half(half),
+                a.add(b),
+                a.sub(b),
+                a.mul(b),
+                a.div(b),
+                a.fma(b, c),
+                a.max(b),
+                a.min(b),
+                L::load(&integers).power_of_two(),
+            ];
+            let mut bits = Vec::new();
+            for vector in vectors {
+                let mut lanes = [0.0; 16];
+                vector.store(&mut lanes);
+                push(&mut bits, &lanes);
+            }
+            let [d, e, f, g] = L::sums([a, b, c, a.add(b)]);
+            push(&mut bits, &[L::half(half), a.sum(), a.largest(), d, e, f, g]);
+            L::prefetch(self.bytes, 1 << 40);
+            L::prefetch_at(self.bytes);
+            for half in a.to_f16().as_chunks().0 {
+                let half = half::f16::from_le_bytes(*half);
+                bits.push(if half.is_nan() { 0x7e00 } else { u32::from(half.to_bits()) });
+            }
+            bits
+        }
+    }
+
+    fn push(bits: &mut Vec<u32>, values: &[f32]) {
+        bits.extend(values.iter().map(|x| if x.is_nan() { f32::NAN } else { *x }.to_bits()));
+    }
+
+    #[test]
+    fn every_operation_gives_the_bits_of_scalar_code() {
+        let special =
+            [0.0, -0.0, f32::NAN, f32::INFINITY, -f32::INFINITY, 1e-40, -1e-40, f32::MAX, 65_519.9, 65_520.0];
+        let mut random = Random(1);
+        for round in 0..500 {
+            let mut values = || -> [f32; 16] {
+                from_fn(|_| match (random.next() % 8, random.next()) {
+                    // Half of the rounds have ordinary numbers only, whose sums say something.
+                    (0, pick) if round % 2 == 0 => special[pick as usize % special.len()],
+                    (1, any) if round % 2 == 0 => f32::from_bits(any as u32),
+                    _ => 4.0 * random.signed(),
+                })
+            };
+            let x = [values(), values(), values()];
+            let bytes = from_fn(|_| random.next() as u8);
+            let [scalar, others @ ..] = &Isa::available()[..] else {
+                unreachable!("scalar code runs everywhere")
+            };
+            let expected = scalar.run(Everything { x: x.each_ref(), bytes: &bytes });
+            for isa in others {
+                let found = isa.run(Everything { x: x.each_ref(), bytes: &bytes });
+                let apart = found.iter().zip(&expected).position(|(a, b)| a != b);
+                assert!(
+                    found.len() == expected.len() && apart.is_none(),
+                    "{} at {apart:?}, {x:?}",
+                    isa.name()
+                );
+            }
+        }
+    }
+}

@@ -14,9 +14,13 @@ mod lanes;
 mod limits;
 mod matmul;
 mod matrix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod peaks;
 mod pool;
 mod quads;
+#[cfg(target_arch = "aarch64")]
+mod quads_neon;
 #[cfg(target_arch = "x86_64")]
 mod quads_x86;
 mod quantized;

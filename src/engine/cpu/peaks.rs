@@ -30,10 +30,12 @@ impl Peak {
         let vectors =
             |turns: u64, chains: usize, products: usize| Some(turns * (chains * products * 2) as u64);
         let avx512 = isa.name() == "avx512";
+        let neon = isa.name().starts_with("neon");
         match self {
             Peak::Fma if isa.name() == "scalar" => vectors(SCALAR_TURNS, CHAINS / 2, WIDTH),
             Peak::Fma => vectors(TURNS, if avx512 { CHAINS } else { CHAINS / 2 }, WIDTH),
             Peak::Int8 if avx512 && has_vnni() => vectors(TURNS, CHAINS, 64),
+            Peak::Int8 if neon => vectors(TURNS, CHAINS, 16),
             Peak::Int8 if avx512 || isa.name() == "avx2" => vectors(TURNS, CHAINS, 32),
             Peak::Bf16 if avx512 && has_bf16() => vectors(TURNS, CHAINS, 32),
             Peak::Int8 | Peak::Bf16 => None,
@@ -86,7 +88,10 @@ fn fma<L: Lanes, const N: usize>(turns: u64) -> f32 {
 #[cfg(target_arch = "x86_64")]
 use x86::{bf16, has_bf16, has_vnni, int8};
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+use neon::{bf16, has_bf16, has_vnni, int8};
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 use portable::{bf16, has_bf16, has_vnni, int8};
 
 #[cfg(target_arch = "x86_64")]
@@ -172,8 +177,60 @@ mod x86 {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use super::super::quads_neon::dot4;
+    use super::{CHAINS, Isa, TURNS};
+    use std::arch::aarch64::*;
+    use std::hint::black_box;
+
+    /// The products of kernels are those of [`super::Peak::Int8`], whatever the processor has beside.
+    pub(super) fn has_vnni() -> bool {
+        false
+    }
+
+    pub(super) fn has_bf16() -> bool {
+        false
+    }
+
+    /// Call it only where [`super::Peak::operations`] has a number.
+    pub(super) fn int8(isa: Isa) {
+        if isa.name() == "neon-dotprod" {
+            // SAFETY: an `Isa` of that name exists only where the processor has the feature.
+            unsafe { sdot() }
+        } else {
+            multiply::<false>();
+        }
+    }
+
+    pub(super) fn bf16() {}
+
+    #[target_feature(enable = "dotprod")]
+    fn sdot() {
+        multiply::<true>();
+    }
+
+    #[inline(always)]
+    fn multiply<const SDOT: bool>() {
+        // SAFETY: NEON is part of the target.
+        unsafe {
+            let b = vdupq_n_s8(black_box(5));
+            let mut chains = [vdupq_n_s32(black_box(1)); CHAINS];
+            for _ in 0..TURNS {
+                for chain in &mut chains {
+                    // The chain itself is a factor, else the products would be computed once for all turns.
+                    *chain = dot4::<SDOT>(*chain, vreinterpretq_u8_s32(*chain), b);
+                }
+            }
+            for chain in chains {
+                black_box(vaddvq_s32(chain));
+            }
+        }
+    }
+}
+
 /// No instruction set of these architectures comes here.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod portable {
     use super::Isa;
 

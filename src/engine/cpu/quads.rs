@@ -11,18 +11,21 @@ pub(crate) trait Quads: Copy {
     type Bytes: Copy;
     /// One i32 per row.
     type Ints: Copy;
+    /// Whether the instruction that multiplies weights takes them unsigned, so that signed ones are raised by 128.
+    const RAISES: bool;
 
     fn bytes(at: &[u8; 64]) -> Self::Bytes;
     fn store_bytes(bytes: Self::Bytes, out: &mut [u8; 64]);
     /// `(byte >> shift) & MASK`; a negative shift goes left. `MASK` has no bit that a neighbour could shift in.
     fn field<const MASK: u8>(bytes: Self::Bytes, shift: i32) -> Self::Bytes;
     fn or(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
-    /// Two's complement bytes with 128 added, as unsigned ones.
+    /// Two's complement bytes as [`Quads::dot_wide`] multiplies them: where [`Quads::RAISES`], with 128 added, as
+    /// unsigned ones; else as they are.
     fn raised(bytes: Self::Bytes) -> Self::Bytes;
     /// Row by row, `sums + w[0] x[0] + .. + w[3] x[3]`, where `x` is four i8 in -127..=127, lowest byte first.
-    /// Weights are at most 128.
+    /// Weights are at most 127.
     fn dot(sums: Self::Ints, w: Self::Bytes, x: i32) -> Self::Ints;
-    /// As [`Quads::dot`], for any weights.
+    /// As [`Quads::dot`], for what [`Quads::raised`] gives.
     fn dot_wide(sums: Self::Ints, w: Self::Bytes, x: i32) -> Self::Ints;
 
     fn splat_int(x: i32) -> Self::Ints;
@@ -45,6 +48,7 @@ pub(crate) trait Quads: Copy {
 impl Quads for Scalar {
     type Bytes = [u8; 64];
     type Ints = [i32; 16];
+    const RAISES: bool = true;
 
     #[inline(always)]
     fn bytes(at: &[u8; 64]) -> [u8; 64] {
@@ -130,5 +134,95 @@ impl Quads for Scalar {
     #[inline(always)]
     fn round(self) -> [i32; 16] {
         self.0.map(|x| x.round_ties_even() as i32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::isa::{Isa, Kernel};
+    use super::super::lanes::Lanes;
+    use super::*;
+    use crate::engine::random_model::Random;
+
+    /// Every operation on the same bytes. Products of raised weights come without what raising adds.
+    struct Everything<'a> {
+        weights: &'a [u8; 64],
+        other: &'a [u8; 64],
+        x: [i8; 4],
+    }
+
+    impl Kernel for Everything<'_> {
+        type Output = Vec<i32>;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self) -> Vec<i32> {
+            let (w, other) = (L::bytes(self.weights), L::bytes(self.other));
+            let x = i32::from_le_bytes(self.x.map(|x| x as u8));
+            let mut out = Vec::new();
+            for bytes in [
+                w,
+                L::field::<0x0f>(w, 0),
+                L::field::<0x0f>(w, 4),
+                L::field::<0x03>(w, 6),
+                L::field::<0x10>(w, -4),
+                L::field::<0x20>(w, 2),
+                L::or(w, other),
+            ] {
+                let mut bytes_of = [0; 64];
+                L::store_bytes(bytes, &mut bytes_of);
+                out.extend(bytes_of.map(i32::from));
+            }
+            let sixteen: &[u8; 16] = self.weights.first_chunk().expect("64 bytes");
+            let (small, signed) = (L::ints_from_u8(sixteen), L::ints_from_i8(sixteen));
+            let added: i32 = self.x.iter().map(|x| 128 * i32::from(*x)).sum();
+            let start = L::splat_int(if L::RAISES { 7 - added } else { 7 });
+            for ints in [
+                small,
+                signed,
+                L::dot(small, L::field::<0x7f>(w, 0), x),
+                L::dot_wide(start, L::raised(w), x),
+                L::add_ints(small, signed),
+                L::or_ints(small, signed),
+                L::field_ints::<0x0c>(small, 2),
+                L::field_ints::<0x30>(small, -4),
+                L::shift_ints(L::dot(signed, L::field::<0x7f>(other, 0), x), 3),
+            ] {
+                let mut floats = [0.0; 16];
+                L::from_ints(ints).store(&mut floats);
+                // Exact: all are below 2^24.
+                out.extend(floats.map(|x| x as i32));
+                out.extend(L::low_bytes(ints).map(i32::from));
+            }
+            // Halves, ties among them.
+            let halves = L::from_ints(signed).mul(L::splat(0.5));
+            let mut rounded = [0.0; 16];
+            L::from_ints(halves.round()).store(&mut rounded);
+            out.extend(rounded.map(|x| x as i32));
+            out
+        }
+    }
+
+    #[test]
+    fn every_operation_gives_the_integers_of_scalar_code() {
+        let mut random = Random(2);
+        for round in 0..500 {
+            let mut weights: [u8; 64] = from_fn(|_| random.next() as u8);
+            let mut x: [i8; 4] = from_fn(|_| (random.next() % 255) as i8).map(|x: i8| x.max(-127));
+            // What comes nearest to leaving 16 bits.
+            if round < 8 {
+                weights.fill([0x80, 0x7f, 0xff, 0x00][round % 4]);
+                x.fill([127, -127][round / 4]);
+            }
+            let other = from_fn(|_| random.next() as u8);
+            let [scalar, others @ ..] = &Isa::available()[..] else {
+                unreachable!("scalar code runs everywhere")
+            };
+            let expected = scalar.run(Everything { weights: &weights, other: &other, x });
+            for isa in others {
+                let found = isa.run(Everything { weights: &weights, other: &other, x });
+                let apart = found.iter().zip(&expected).position(|(a, b)| a != b);
+                assert!(found.len() == expected.len() && apart.is_none(), "{} at {apart:?}", isa.name());
+            }
+        }
     }
 }

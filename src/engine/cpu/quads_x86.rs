@@ -24,6 +24,7 @@ fn dot8(sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
 impl Quads for Avx2 {
     type Bytes = Pair;
     type Ints = Pair;
+    const RAISES: bool = true;
 
     #[inline(always)]
     fn bytes(at: &[u8; 64]) -> Pair {
@@ -80,6 +81,7 @@ impl Quads for Avx2 {
 
     #[inline(always)]
     fn dot_wide(sums: Pair, w: Pair, x: i32) -> Pair {
+        // A weight of 128 alone does not saturate either.
         let low = Self::dot(sums, Self::field::<0x7f>(w, 0), x);
         Self::dot(low, Self::field::<0x80>(w, 0), x)
     }
@@ -163,6 +165,7 @@ impl Quads for Avx2 {
 impl Quads for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
+    const RAISES: bool = true;
 
     #[inline(always)]
     fn bytes(at: &[u8; 64]) -> __m512i {
