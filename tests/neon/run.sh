@@ -5,6 +5,8 @@
 #
 #   sh tests/neon/run.sh [test filter …]
 #
+# PROGRAM may name a program of the same sources for this machine; without it, one is built.
+#
 # It needs, and says so where one is missing: Rust's standard library for AArch64 (`rustup target add
 # aarch64-unknown-linux-gnu`), a C compiler that links for it (Debian's gcc-aarch64-linux-gnu and libc6-dev-arm64-cross)
 # and qemu-aarch64 (Debian's qemu-user or qemu-user-static).
@@ -48,9 +50,11 @@ for processor in max cortex-a72; do
 done
 
 echo "== the program for $target and for this machine"
-cargo build --locked --no-default-features --bin apr-qa-runner
 cargo build --locked --no-default-features --bin apr-qa-runner --target "$target"
-here=$CARGO_TARGET_DIR/debug/apr-qa-runner
+if [ -z "${PROGRAM:-}" ]; then
+    cargo build --locked --no-default-features --bin apr-qa-runner
+    PROGRAM=$CARGO_TARGET_DIR/debug/apr-qa-runner
+fi
 there=$CARGO_TARGET_DIR/$target/debug/apr-qa-runner
 work=$CARGO_TARGET_DIR/answers
 rm -rf "$work"
@@ -67,9 +71,9 @@ for model in oracle/models/*; do
     name=$(basename "$model")
     for encoding in f32 q8_0 q4_0 q4_k_m; do
         file=$work/$name-$encoding.gguf
-        "$here" convert "$model" "$file" --quantize "$encoding" --allow-lossy >/dev/null
+        "$PROGRAM" convert "$model" "$file" --quantize "$encoding" --allow-lossy >/dev/null
         for backend in cpu cpu-fast; do
-            answer "$here" generate "$file" --backend "$backend" >"$work/here"
+            answer "$PROGRAM" generate "$file" --backend "$backend" >"$work/here"
             for processor in max cortex-a72; do
                 answer "$qemu" -cpu "$processor" "$there" generate "$file" --backend "$backend" >"$work/there"
                 cmp "$work/here" "$work/there" || {
