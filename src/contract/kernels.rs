@@ -212,6 +212,9 @@ mod tests {
         let plumbing = [
             "name",
             "device",
+            "is_lost",
+            "numerics",
+            "product_rule",
             "begin_profile",
             "end_profile",
             "vector",

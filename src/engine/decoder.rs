@@ -15,9 +15,9 @@ pub struct Decoder<B: Backend> {
     pub(super) backend: B,
     pub(super) config: ModelConfig,
     pub(super) heads: Heads,
-    rope: Option<Rope>,
-    local_rope: Option<Rope>, // of layers with a window and a base of their own
-    weights: ModelWeights<B>,
+    pub(super) rope: Option<Rope>,
+    pub(super) local_rope: Option<Rope>, // of layers with a window and a base of their own
+    pub(super) weights: ModelWeights<B>,
     pub(super) sequences: Sequences<B>,
     /// Those that no pass is using.
     buffers: Mutex<Vec<Buffers<B>>>,

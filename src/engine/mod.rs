@@ -9,6 +9,8 @@ mod cpus;
 pub mod decoder;
 mod device;
 mod greedy;
+mod kernel_parity;
+mod random_tensor;
 pub mod reference;
 mod rope;
 mod sequences;
@@ -34,6 +36,7 @@ pub use context::{Context, Feed, SequenceId, Want};
 pub use cpu::Numerics;
 pub use cpus::usable_cpus;
 pub use device::{Api, DeviceInfo, DeviceKind, DeviceLimits, DeviceRates, KernelTime, choose_device};
+pub use kernel_parity::{KernelFault, KernelResult, ProductRule};
 pub use rope::{Angles, Rope};
 pub use tap::{Observer, Op, Place, Tap};
 pub use weights::{LayerWeights, Linear, ModelWeights, Norm};
@@ -58,6 +61,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// The adapter that it computes on; none for a backend of the processor.
     fn device(&self) -> Option<DeviceInfo> {
         None
+    }
+    /// Whether its device is lost, so that nothing it gives counts any more and no operation will work again.
+    fn is_lost(&self) -> bool {
+        false
+    }
+    /// Whether it computes exactly, or rounds activations and keeps keys and values in f16.
+    fn numerics(&self) -> Numerics {
+        Numerics::Exact
+    }
+    /// The law that its products of `tokens` tokens with `matrix` obey.
+    fn product_rule(&self, _matrix: &Self::Matrix, _tokens: usize) -> ProductRule {
+        ProductRule::Plain
     }
     /// From now on times every kernel on the device, which then waits for each.
     ///
@@ -358,6 +373,8 @@ pub trait Engine: Send + Sync {
     fn backend_name(&self) -> &'static str;
     /// The adapter that it computes on; none for a backend of the processor.
     fn device(&self) -> Option<DeviceInfo>;
+    /// Whether its device is lost: the model must be loaded anew.
+    fn is_lost(&self) -> bool;
     /// From now on times every kernel on the device, which then waits for each.
     ///
     /// # Errors
@@ -368,6 +385,13 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// Those of [`Backend::end_profile`].
     fn end_profile(&self) -> Result<Vec<KernelTime>>;
+    /// Holds every operation of its backend against the scalar reference, by the tolerance of its contract: on the weights
+    /// of `model`, which must be the loaded one, and on shapes and values that kernels stumble over. Every operation is
+    /// told, one that nothing was compared of with no element.
+    ///
+    /// # Errors
+    /// [`Kind::Contract`] where `model` is another; [`Kind::Environment`] where the device is lost or has no memory.
+    fn judge_kernels(&self, model: &Model) -> Result<Vec<KernelResult>>;
     /// Sizes and switches.
     fn config(&self) -> &ModelConfig;
     /// An empty sequence, as its user holds it.

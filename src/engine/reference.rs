@@ -30,8 +30,10 @@ pub struct Cache {
 }
 
 impl Rows {
-    fn n(&self) -> usize {
-        self.data.len() / self.width
+    /// Takes other values of the same width.
+    #[cfg(test)]
+    pub(super) fn replace(&mut self, values: Vec<f32>) {
+        self.data = values;
     }
 
     fn iter(&self) -> impl Iterator<Item = &[f32]> {
@@ -278,20 +280,33 @@ impl Backend for Reference {
 }
 
 /// Canonical row `r`, decoded.
-fn read_row(weight: &Weight, r: usize, out: &mut [f32]) -> Result<()> {
+pub(super) fn read_row(weight: &Weight, r: usize, out: &mut [f32]) -> Result<()> {
     quant::row_to_f32(&weight.tensor, weight.rows.stored_row(r), out)
 }
 
-/// `y[t, r] = sum_k w[r, k] x[t, k] + bias[r]`: `[n, rows of w]`.
+/// All rows of `weight` times `x`, plus `bias`: `[n, rows of weight]`.
 fn matmul(weight: &Weight, bias: Option<&[f32]>, x: &Rows) -> Result<Vec<f32>> {
-    let (rows, n) = (weight.tensor.shape.rows(), x.n());
-    let mut y = vec![0.0; n * rows];
-    let mut w = vec![0.0; x.width];
-    for r in 0..rows {
-        read_row(weight, r, &mut w)?;
+    let rows: Vec<usize> = (0..weight.tensor.shape.rows()).collect();
+    let x: Vec<f64> = x.data.iter().map(|x| f64::from(*x)).collect();
+    Ok(products((weight, f64::from), bias, &x, &rows)?.into_iter().map(|y| y as f32).collect())
+}
+
+/// `y[t, i] = sum_k seen(w[rows[i], k]) x[t, k] + bias[rows[i]]`: `[n, rows]`, of `x` `[n, columns of w]`.
+pub(super) fn products(
+    (weight, seen): (&Weight, fn(f32) -> f64),
+    bias: Option<&[f32]>,
+    x: &[f64],
+    rows: &[usize],
+) -> Result<Vec<f64>> {
+    let width = weight.tensor.shape.row_len();
+    let mut y = vec![0.0; x.len() / width * rows.len()];
+    let (mut decoded, mut w) = (vec![0f32; width], vec![0f64; width]);
+    for (i, &r) in rows.iter().enumerate() {
+        read_row(weight, r, &mut decoded)?;
+        w.iter_mut().zip(&decoded).for_each(|(w, d)| *w = seen(*d));
         let bias = bias.map_or(0.0, |b| f64::from(b[r]));
-        for (t, x) in x.iter().enumerate() {
-            y[t * rows + r] = (dot(&w, x) + bias) as f32;
+        for (t, x) in x.chunks_exact(width).enumerate() {
+            y[t * rows.len() + i] = w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias;
         }
     }
     Ok(y)

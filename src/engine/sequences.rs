@@ -1,8 +1,11 @@
 //! The sequences of a decoder, and how the tokens of several are laid out in passes. No result depends on that.
 
 use super::decoder::{Decoder, Ending, Span, Tokens};
-use super::{Backend, Context, DeviceInfo, Engine, Feed, KernelTime, Observer, SequenceId, Want};
-use crate::models::ModelConfig;
+use super::{
+    Backend, Context, DeviceInfo, Engine, Feed, KernelResult, KernelTime, Observer, SequenceId, Want,
+    kernel_parity,
+};
+use crate::models::{Model, ModelConfig};
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,12 +81,20 @@ impl<B: Backend> Engine for Decoder<B> {
         self.backend.device()
     }
 
+    fn is_lost(&self) -> bool {
+        self.backend.is_lost()
+    }
+
     fn begin_profile(&self) -> Result<()> {
         self.backend.begin_profile()
     }
 
     fn end_profile(&self) -> Result<Vec<KernelTime>> {
         self.backend.end_profile()
+    }
+
+    fn judge_kernels(&self, model: &Model) -> Result<Vec<KernelResult>> {
+        kernel_parity::judge(self, model)
     }
 
     fn config(&self) -> &ModelConfig {

@@ -18,6 +18,7 @@ pub mod evidence;
 mod format_roundtrip;
 mod generation;
 mod hard_strings;
+mod kernel_parity;
 mod kl_charts;
 mod kl_divergence;
 mod layer_tree;
@@ -91,6 +92,7 @@ pub const GATES: &[&dyn Gate] = &[
     &tensor_fidelity::TensorFidelity,
     &contract_i5::ContractI5,
     &contract_i1::ContractI1,
+    &kernel_parity::KernelParity,
     &oracle_logits::OracleLogits,
     &canary::Canary,
     &token_parity::TokenParity,

@@ -180,6 +180,16 @@ impl Subject for Hollow {
         })
     }
 
+    fn kernels(&self) -> Answer<Arc<Vec<KernelResult>>> {
+        let mut full = (*self.inner.kernels()?).clone();
+        match self.is("kernels") {
+            None => {}
+            Some(Nothing::Empty) => full.iter_mut().for_each(|result| result.compared = 0),
+            Some(Nothing::Nan) => full.iter_mut().for_each(|result| result.worst = f64::NAN),
+        }
+        Ok(Arc::new(full))
+    }
+
     fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>> {
         if self.is("tokenizer").is_some() {
             return Ok(Arc::default());
@@ -221,6 +231,7 @@ const QUESTIONS: &[(&str, &[Nothing])] = &[
     ("divergence", &[Nothing::Empty, Nothing::Nan]),
     ("self_test", &[Nothing::Empty]),
     ("speed", &[Nothing::Empty, Nothing::Nan]),
+    ("kernels", &[Nothing::Empty, Nothing::Nan]),
     ("tokenizer", &[Nothing::Empty]),
     ("single_tokens", &[Nothing::Empty]),
     ("faults", &[Nothing::Empty]),

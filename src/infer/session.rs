@@ -2,7 +2,7 @@
 
 use super::EngineOptions;
 use crate::Result;
-use crate::engine::{self, Context, DeviceInfo, Engine, KernelTime, Observer, Placement, Want};
+use crate::engine::{self, Context, DeviceInfo, Engine, KernelResult, KernelTime, Observer, Placement, Want};
 use crate::models::{Model, ModelConfig};
 use std::sync::Arc;
 
@@ -43,6 +43,11 @@ impl LoadedModel {
         self.engine.device()
     }
 
+    /// Whether the device under it is lost: it must be loaded anew.
+    pub fn is_lost(&self) -> bool {
+        self.engine.is_lost()
+    }
+
     /// From now on times every kernel on the device; see [`Engine::begin_profile`].
     ///
     /// # Errors
@@ -57,6 +62,15 @@ impl LoadedModel {
     /// [`crate::Kind::Environment`] where the device is lost.
     pub fn end_profile(&self) -> Result<Vec<KernelTime>> {
         self.engine.end_profile()
+    }
+
+    /// Holds every operation of the backend against the scalar reference on `model`, which must be the loaded one; see
+    /// [`Engine::judge_kernels`].
+    ///
+    /// # Errors
+    /// Those of [`Engine::judge_kernels`].
+    pub fn judge_kernels(&self, model: &Model) -> Result<Vec<KernelResult>> {
+        self.engine.judge_kernels(model)
     }
 
     /// A new, empty sequence. Sessions of one model do not influence each other.

@@ -51,6 +51,8 @@ pub struct FakeSubject {
     /// As given.
     pub lint: Linted,
     /// As given.
+    pub kernels: Vec<KernelResult>,
+    /// As given.
     pub speed: Speed,
     /// What the file calls its family, where that is unknown.
     pub unknown_family: Option<String>,
@@ -108,6 +110,15 @@ impl FakeSubject {
             under_contract: true,
             stages: (1..=10).map(|i| (format!("stage {i}"), true, "sound".into())).collect(),
             lint: Linted { rules: 15, issues: Vec::new() },
+            kernels: [("linear", "matmul"), ("attend", "attention")]
+                .map(|(operation, contract)| KernelResult {
+                    operation,
+                    contract,
+                    compared: 102,
+                    worst: 0.25,
+                    faults: Vec::new(),
+                })
+                .into(),
             speed: Speed { tokens: 8, seconds: 0.5 },
             unknown_family: None,
             refuses: None,
@@ -301,6 +312,11 @@ impl Subject for FakeSubject {
     fn speed(&self, _prompt: &str, _tokens: usize) -> Answer<Speed> {
         self.infers()?;
         Ok(self.speed)
+    }
+
+    fn kernels(&self) -> Answer<Arc<Vec<KernelResult>>> {
+        self.infers()?;
+        Ok(Arc::new(self.kernels.clone()))
     }
 
     fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>> {

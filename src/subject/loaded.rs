@@ -4,8 +4,8 @@ use super::artifact::{Artifact, tensor_facts, tokenizer_facts};
 use super::running::Running;
 use super::{
     Answer, Checked, DistributionPlan, Divergences, FaultOffer, Figure, Generated, Injected, KeptReference,
-    Linted, LogitRows, SelfTest, SingleTokens, Speed, Subject, SubjectInfo, TensorFacts, TokenizerFacts,
-    stranger,
+    KernelResult, Linted, LogitRows, SelfTest, SingleTokens, Speed, Subject, SubjectInfo, TensorFacts,
+    TokenizerFacts, stranger,
 };
 use crate::infer::EngineOptions;
 use crate::models::{Ffn, ModelConfig, NormKind, Position};
@@ -282,6 +282,11 @@ impl Subject for Loaded {
     fn speed(&self, prompt: &str, tokens: usize) -> Answer<Speed> {
         let engine = self.engine()?;
         self.blame(engine.speed(prompt, tokens))
+    }
+
+    fn kernels(&self) -> Answer<Arc<Vec<KernelResult>>> {
+        let engine = self.engine()?;
+        self.blame(engine.kernels())
     }
 
     fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>> {

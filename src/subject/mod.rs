@@ -17,6 +17,8 @@ pub use distributions::{DistributionPlan, Divergences, KeptReference, SelfTest};
 pub use loaded::{Opened, Place, Role, hyperparameters, open};
 pub use localise::{Localisation, localise};
 
+pub use crate::engine::{KernelFault, KernelResult};
+
 use crate::oracle::StoredReference;
 use crate::record::{Adapter, Unable};
 use crate::tensor::{DType, Shape};
@@ -105,6 +107,9 @@ pub trait Subject: Send + Sync {
 
     /// How fast it generates `tokens` tokens after `prompt`, greedily: measured anew at every call.
     fn speed(&self, prompt: &str, tokens: usize) -> Answer<Speed>;
+
+    /// How every operation of the forward pass stands to its contract on this backend, with this artifact's weights.
+    fn kernels(&self) -> Answer<Arc<Vec<KernelResult>>>;
 
     /// What the embedded tokenizer says of itself.
     fn tokenizer(&self) -> Answer<Arc<TokenizerFacts>>;

@@ -2,7 +2,9 @@
 
 use super::artifact::Artifact;
 use super::distributions::Taking;
-use super::{DistributionPlan, Divergences, Figure, Generated, KeptReference, LogitRows, SelfTest, Speed};
+use super::{
+    DistributionPlan, Divergences, Figure, Generated, KeptReference, KernelResult, LogitRows, SelfTest, Speed,
+};
 use crate::infer::{
     EngineOptions, GenerateOptions, LoadedModel, Sampling, generate, generate_many, perplexity,
 };
@@ -13,7 +15,7 @@ use crate::{Error, Kind, Result};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Bytes of logits that are kept: the paths of a few prompts over a vocabulary of 150,000.
@@ -26,7 +28,7 @@ const KEPT_DISTRIBUTIONS: usize = 2;
 pub(super) struct Running {
     artifact: Arc<Artifact>,
     options: EngineOptions,
-    model: OnceLock<Result<LoadedModel>>,
+    model: Mutex<Option<Result<LoadedModel>>>,
     /// By prompt and number of tokens.
     generations: Mutex<HashMap<(String, usize), Arc<Generated>>>,
     /// Oldest first; bounded by [`KEPT_LOGITS`].
@@ -41,6 +43,7 @@ pub(super) struct Running {
     divergences: Mutex<HashMap<String, Arc<Divergences>>>,
     /// By what the distributions depend on.
     self_tests: Mutex<HashMap<String, Arc<Vec<SelfTest>>>>,
+    kernels: Mutex<Option<Arc<Vec<KernelResult>>>>,
 }
 
 impl Running {
@@ -49,7 +52,7 @@ impl Running {
         Running {
             artifact,
             options,
-            model: OnceLock::new(),
+            model: Mutex::default(),
             generations: Mutex::default(),
             logits: Mutex::default(),
             perplexities: Mutex::default(),
@@ -57,6 +60,7 @@ impl Running {
             distributions: Mutex::default(),
             divergences: Mutex::default(),
             self_tests: Mutex::default(),
+            kernels: Mutex::default(),
         }
     }
 
@@ -190,17 +194,47 @@ impl Running {
         ask(&Taking { artifact, model: &model, options, folder: folder.as_ref() })
     }
 
-    /// The adapter that the model runs on, where it is loaded and on one.
-    pub fn adapter(&self) -> Option<Adapter> {
-        let loaded = self.model.get()?.as_ref().ok()?;
-        loaded.device().map(|device| device.adapter())
+    pub fn kernels(&self) -> Result<Arc<Vec<KernelResult>>> {
+        if let Some(known) = &*lock(&self.kernels) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(self.model()?.judge_kernels(&*self.artifact.model()?)?);
+        *lock(&self.kernels) = Some(Arc::clone(&found));
+        Ok(found)
     }
 
-    /// The model, loaded at the first call.
+    /// The adapter that the model runs on, where it is loaded and on one.
+    pub fn adapter(&self) -> Option<Adapter> {
+        let loaded = lock(&self.model).as_ref()?.as_ref().ok()?.device();
+        loaded.map(|device| device.adapter())
+    }
+
+    /// The model, loaded at the first call, and anew by the next case after its device was lost.
     pub fn model(&self) -> Result<LoadedModel> {
         let model = self.artifact.model()?;
-        self.model.get_or_init(|| LoadedModel::load(&model, &self.options)).clone()
+        // Held while it loads: whoever asks meanwhile waits for it.
+        let mut kept = lock(&self.model);
+        current(&mut kept, LoadedModel::is_lost, || LoadedModel::load(&model, &self.options))
     }
+}
+
+/// What `kept` holds, made where there is nothing yet, what there is is lost, or the environment failed it the last time: a
+/// lost device can be opened anew, memory may be free by now. Any other failure stays.
+fn current<T: Clone>(
+    kept: &mut Option<Result<T>>,
+    is_lost: impl Fn(&T) -> bool,
+    make: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let is_over = match kept {
+        Some(Ok(known)) => is_lost(known),
+        Some(Err(error)) => error.kind == Kind::Environment,
+        None => false,
+    };
+    if is_over {
+        // Its memory is given back before another takes its place.
+        *kept = None;
+    }
+    kept.get_or_insert_with(make).clone()
 }
 
 /// At most `tokens` tokens, each the most probable.
@@ -222,4 +256,39 @@ fn bos_of(tokenizer: &Tokenizer) -> Option<u32> {
 /// A case that panicked under the lock left a cache that is only less full than it could be.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    #[test]
+    fn what_is_lost_is_made_anew_once_and_only_the_environment_is_asked_again() {
+        let mut made = 0;
+        let mut kept = None;
+        let is_lost = |model: &Arc<AtomicBool>| model.load(Relaxed);
+        let mut ask = || {
+            current(&mut kept, is_lost, || {
+                made += 1;
+                Ok(Arc::new(AtomicBool::new(false)))
+            })
+            .expect("it can be made")
+        };
+        let first = ask();
+        assert!(Arc::ptr_eq(&first, &ask()));
+        first.store(true, Relaxed);
+        let second = ask();
+        assert!(!Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &ask()));
+        assert_eq!(made, 2);
+
+        let mut kept: Option<Result<Arc<AtomicBool>>> = None;
+        let failed = |kind| move || Err(Error::new(kind, "a model", "cannot be loaded"));
+        assert!(current(&mut kept, is_lost, failed(Kind::Environment)).is_err());
+        let error = current(&mut kept, is_lost, failed(Kind::Contract)).expect_err("asked again");
+        assert_eq!(error.kind, Kind::Contract);
+        let error =
+            current(&mut kept, is_lost, || unreachable!("it is known to fail")).expect_err("as before");
+        assert_eq!(error.kind, Kind::Contract);
+    }
 }

@@ -32,7 +32,7 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, best_of, usable_cpus};
+use super::{Activation, Angles, Backend, Heads, Linear, Norm, Part, ProductRule, best_of, usable_cpus};
 use crate::models::Weight;
 use crate::stats::argmax;
 use crate::{Error, Kind, Result};
@@ -215,6 +215,14 @@ impl Backend for Cpu {
 
     fn name(&self) -> &'static str {
         self.numerics.backend_name()
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.numerics
+    }
+
+    fn product_rule(&self, matrix: &Matrix, _tokens: usize) -> ProductRule {
+        if matrix.is_tiled() { ProductRule::Bytes } else { ProductRule::Plain }
     }
 
     fn matrix(&self, weight: &Weight) -> Result<Matrix> {

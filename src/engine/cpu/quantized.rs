@@ -135,6 +135,7 @@ impl Kernel for QuantizeRow<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::ProductRule;
     use crate::engine::random_model::Random;
     use std::num::NonZeroUsize;
 
@@ -161,6 +162,7 @@ mod tests {
         for isa in Isa::available() {
             let q = quantized(isa, n, width, &values);
             assert_eq!((q.n(), q.width()), (n, width));
+            let defined = ProductRule::Bytes.operand(width, &values).values;
             for (at, x) in values.as_chunks::<LEN>().0.iter().enumerate() {
                 let (t, b) = (at / 3, at % 3);
                 let (block, halves, side) = (&q.blocks[t / 4 * 3 + b], &q.halves[t / 4 * 3 + b], t % 4);
@@ -168,6 +170,8 @@ mod tests {
                 for (k, x) in x.iter().enumerate() {
                     let error = (element(block, side, k) as f32 * d - x).abs();
                     assert!(error <= d * 0.50001, "token {t} block {b} element {k}: off by {error} of {d}");
+                    let found = f64::from(element(block, side, k)) * f64::from(d);
+                    assert_eq!(found, defined[at * LEN + k], "token {t} block {b} element {k}");
                 }
                 let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
                 assert_eq!(d, largest / 127.0);

@@ -251,6 +251,7 @@ mod tests {
     use super::super::rows::Rows;
     use super::super::sink::Store;
     use super::*;
+    use crate::engine::ProductRule;
     use crate::engine::random_model::{Random, tensor};
     use crate::tensor::Tensor;
     use std::num::NonZeroUsize;
@@ -327,7 +328,7 @@ mod tests {
                 tensor: tensor(dtype, &[n_rows, width], 0.3, 1.0, &mut random),
                 rows: RowOrder::Canonical,
             };
-            let decoded = quant::to_f32(&weight.tensor).expect("a codec");
+            let rows: Vec<usize> = (0..n_rows).collect();
             let matrix = tiles(&weight);
             for n in [1, 3, 14] {
                 let mut x = Rows::new(width);
@@ -336,17 +337,10 @@ mod tests {
                 (0..n).for_each(|t| x.values_mut(t).iter_mut().for_each(|x| *x = 0.5 + random.signed()));
                 let mut quantized = Quantized::default();
                 quantized.fill(Isa::available()[0], &pool(), &x);
-                let near = |t: usize, k: usize| {
-                    let block = &quantized.blocks[t / 4 * (width / 32) + k / 32];
-                    let q = block.quads[k % 32 / 4][t % 4].to_le_bytes()[k % 4] as i8;
-                    f64::from(block.scale[t % 4]) * f64::from(q)
-                };
-                let expected: Vec<f32> = (0..n * n_rows)
-                    .map(|i| {
-                        let (t, r) = (i / n_rows, i % n_rows);
-                        (0..width).map(|k| near(t, k) * f64::from(decoded[r * width + k])).sum::<f64>() as f32
-                    })
-                    .collect();
+                let values: Vec<f32> = (0..n).flat_map(|t| x.values(t)).copied().collect();
+                let operand = ProductRule::Bytes.operand(width, &values);
+                let (products, _) = operand.products(&weight, None, &rows).expect("a codec");
+                let expected: Vec<f32> = products.iter().map(|p| *p as f32).collect();
                 for isa in Isa::available() {
                     let mut out = Rows::new(n_rows);
                     out.set_n(n);

@@ -5,8 +5,10 @@ use super::planes::{Layout, layout};
 use super::sources::source;
 use super::test_device::{Bound, TestDevice, test_device};
 use crate::contract::kernels::Kernel;
+use crate::engine::ProductRule;
 use crate::quant::CODECS;
 use crate::tensor::DType;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// The largest magnitude of a quantised activation.
@@ -156,9 +158,18 @@ fn activations_are_within_half_a_step_and_sums_are_theirs() {
     let Some(device) = test_device() else { return };
     let tolerance = Kernel::load("quantize_activations_wide").unwrap().tolerance;
     let x = activations(5 * 7 * 32, 3);
-    for (block, x) in quantized(device, &x, 5).chunks(BLOCK).zip(x.chunks(32)) {
+    let defined = ProductRule::Wide.operand(x.len(), &x);
+    let doubtful: HashMap<usize, f64> = defined.doubts.iter().copied().collect();
+    for (at, (block, x)) in quantized(device, &x, 5).chunks(BLOCK).zip(x.chunks(32)).enumerate() {
         let (q, [d, first, last, all]) = unpacked(block);
         let bound = tolerance.bound(x);
+        for (k, q) in q.iter().enumerate() {
+            let i = 32 * at + k;
+            // The step itself is a quotient, too.
+            let off = (f64::from(*q) * f64::from(d) - defined.values[i]).abs();
+            let may = doubtful.get(&i).copied().unwrap_or(0.0) + defined.values[i].abs() * 3.0 / 8_388_608.0;
+            assert!(off <= may, "{x:?}: element {k} is {q} times {d}, {off} from its definition");
+        }
         for (q, x) in q.iter().zip(x) {
             let error = (f64::from(*q) * f64::from(d) - f64::from(*x)).abs();
             assert!(error <= bound, "{x} became {q} times {d}, {error} off; {bound} is allowed");

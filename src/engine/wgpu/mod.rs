@@ -37,8 +37,8 @@ pub(super) use adapter::{adapters, choose};
 pub(super) use limits::measure;
 
 use super::{
-    Activation, Angles, Backend, DeviceInfo, Heads, KernelTime, Linear, Norm, Numerics, Part, WGPU,
-    WGPU_FAST, visible,
+    Activation, Angles, Backend, DeviceInfo, Heads, KernelTime, Linear, Norm, Numerics, Part, ProductRule,
+    WGPU, WGPU_FAST, visible,
 };
 use crate::Result;
 use crate::models::{NormKind, Weight};
@@ -150,6 +150,18 @@ impl Backend for Wgpu {
 
     fn device(&self) -> Option<DeviceInfo> {
         Some(self.device.info.clone())
+    }
+
+    fn is_lost(&self) -> bool {
+        self.device.check().is_err()
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.numerics
+    }
+
+    fn product_rule(&self, matrix: &Matrix, _tokens: usize) -> ProductRule {
+        self.form(matrix).rule()
     }
 
     fn begin_profile(&self) -> Result<()> {

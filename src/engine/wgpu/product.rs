@@ -7,7 +7,7 @@ use super::pipelines::Kernel;
 use super::recorder::{Bound, Scratch, Session};
 use super::{LANES, UNIT, Wgpu, plane};
 use crate::Result;
-use crate::engine::{Linear, Numerics};
+use crate::engine::{Linear, Numerics, ProductRule};
 use std::sync::Arc;
 
 /// Tokens up to which a product is taken by `matvec`, so many at once.
@@ -44,13 +44,24 @@ pub(super) struct Out<'a> {
 
 /// The numbers that a product is taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     /// f32 and f32: contract `matmul`.
     Single,
     /// Levels and 16-bit integers: contract `matmul_wide`.
     Wide,
     /// f16 and f16 in cooperative matrices: contract `matmul_half`.
     Half(Cooperative),
+}
+
+impl Form {
+    /// The law of products in this form.
+    pub(super) fn rule(self) -> ProductRule {
+        match self {
+            Form::Single => ProductRule::Plain,
+            Form::Wide => ProductRule::Wide,
+            Form::Half(_) => ProductRule::Half,
+        }
+    }
 }
 
 /// What weights are multiplied with: `n` rows of f32, and in the form that fast numerics want.
@@ -98,7 +109,7 @@ impl Wgpu {
     }
 
     /// The form in which this backend multiplies with `weight`.
-    fn form(&self, weight: &Matrix) -> Form {
+    pub(super) fn form(&self, weight: &Matrix) -> Form {
         match (self.numerics, self.device.cooperative) {
             (Numerics::Fast, Some(cooperative)) if weight.fits_half() => Form::Half(cooperative),
             (Numerics::Fast, None) if weight.has_levels() => Form::Wide,

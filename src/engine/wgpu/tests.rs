@@ -151,14 +151,16 @@ fn a_lost_device_is_an_error_and_the_next_model_gets_another() {
     let lost = engine(Wgpu::on(Arc::clone(&device), Numerics::Exact), &model);
     let mut context = Arc::clone(&lost).context();
     context.forward(&[1, 2], Want::Last).expect("it answers");
+    assert!(!lost.is_lost());
     device.raw.destroy();
     let error = context.forward(&[3], Want::Last).expect_err("it is gone");
     assert_eq!(error.kind, Kind::Environment);
     let text = error.to_string();
     assert!(text.contains(&device.info.name) && text.contains("lost"), "{text}");
-    assert!(context.forward(&[3], Want::Last).is_err(), "it stays gone");
+    assert!(context.forward(&[3], Want::Last).is_err() && lost.is_lost(), "it stays gone");
     let again = engine(for_tests(Numerics::Exact).expect("there is an adapter"), &model);
     Arc::clone(&again).context().forward(&[1, 2], Want::Last).expect("another device answers");
+    assert!(!again.is_lost());
 }
 
 #[test]
