@@ -94,7 +94,8 @@ fn against(
     let base = model::open(reference, &EngineArgs { backend, ..engine.clone() })?;
     let ids = infer::chunks_of(ids, args.ctx, args.chunks.unwrap_or(usize::MAX), bos)?;
     let threads = model::options(&args.model.engine).threads;
-    let scoring = Scoring { ids: &ids, ctx: args.ctx, feeding: Feeding::default(), threads, until: None };
+    let (ctx, feeding) = (args.ctx, Feeding::default());
+    let scoring = Scoring { ids: &ids, ctx, feeding, threads, until: None, from: None, into: None };
     let start = Instant::now();
     let positions = infer::diverge_fully(&base.loaded, &opened.loaded, &scoring)?;
     let nothing = || Error::new(Kind::Usage, "text", "no position was scored").hint("use a longer text");

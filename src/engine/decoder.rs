@@ -58,6 +58,16 @@ pub(super) enum Ending<'a, B: Backend> {
     Best(&'a mut Vec<(u32, f32)>, usize),
 }
 
+impl<B: Backend> Ending<'_, B> {
+    /// Whether the last layer's output matters to the wanted tokens alone.
+    fn is_logits(&self) -> bool {
+        match self {
+            Ending::Logits(_) => true,
+            Ending::Choice(_) | Ending::Best(..) => false,
+        }
+    }
+}
+
 /// Activations of one pass of `n` tokens, those of one sequence after those of the other.
 struct Buffers<B: Backend> {
     x: B::Buffer,         // [n, hidden], the residual stream
@@ -157,6 +167,8 @@ impl<B: Backend> Decoder<B> {
             b.add_positions(table, &positions, &mut s.x)?;
             taps.show(b, None, Op::Positions, &mut s.x)?;
         }
+        // Of the last layer only keys and values matter to later tokens.
+        let ends_at_keys = wanted_rows(spans).is_empty() && taps.is_unobserved() && ending.is_logits();
         for (l, layer) in w.layers.iter().enumerate() {
             let window = config.window.filter(|_| config.is_local(l)).map(|w| w.size);
             let angles = local_angles.as_ref().filter(|_| window.is_some()).or(angles.as_ref());
@@ -179,6 +191,9 @@ impl<B: Backend> Decoder<B> {
             if taps.show(b, l, Op::KRotated, &mut s.k)? {
                 // The cache holds the other keys: stored once more, rotated already.
                 b.rope_store(heads, None, (&mut s.q, &mut s.k, &s.v), &mut parts)?;
+            }
+            if l + 1 == w.layers.len() && ends_at_keys {
+                break;
             }
             b.attend(heads, window, &s.q, &parts, &mut s.attended)?;
             taps.show(b, l, Op::Attention, &mut s.attended)?;

@@ -93,6 +93,29 @@ fn long_contexts_cross_segments_and_pieces_with_the_same_bits() {
 }
 
 #[test]
+fn tokens_without_wanted_logits_leave_the_same_keys_and_values() {
+    for (config, dtype) in cases() {
+        let (model, family) = (model(&config, dtype, 40), &config.family);
+        let ids = Random(9).ids(17, 131);
+        let here = [Numerics::Exact, Numerics::Fast].map(|numerics| on(numerics, &model, best(), 2));
+        for engine in here.into_iter().chain([engine(Reference, &model)]) {
+            let expected = logits(&engine, &ids, &[17]);
+            // Two sequences in one pass: of neither, then of one of them, is anything wanted.
+            let mut contexts = [Arc::clone(&engine).context(), Arc::clone(&engine).context()];
+            let mut all = Vec::new();
+            for (range, want) in [(0..5, Want::None), (5..6, Want::None), (6..17, Want::All)] {
+                let [a, b] = &mut contexts;
+                let mut feeds = [(a, &ids[range.clone()], Want::None), (b, &ids[range], want)];
+                Context::forward_many(&mut feeds, &mut all).expect("valid ids");
+            }
+            assert!(bits(&all) == bits(&expected[6 * 131..]), "{family} {dtype} {}", engine.backend_name());
+            let next = contexts.map(|mut context| context.forward(&[3], Want::Last).expect("valid"));
+            assert!(bits(&next[0]) == bits(&next[1]), "{family} {dtype} {}", engine.backend_name());
+        }
+    }
+}
+
+#[test]
 fn depths_of_several_splits_and_windows_across_them_give_the_same_bits() {
     let deep = |c: ModelConfig| ModelConfig { max_positions: 800, n_layers: 2, ..c };
     let wide = |w: Window| Window { size: 270, ..w };

@@ -192,6 +192,11 @@ impl Taps<'_> {
         self.observer.as_ref().is_some_and(|o| o.wants(op))
     }
 
+    /// Whether nobody looks at this piece.
+    pub fn is_unobserved(&self) -> bool {
+        self.observer.is_none()
+    }
+
     /// Shows `x`, `[n, width]`, where somebody looks; true where other values took its place.
     pub fn show<B: Backend>(
         &mut self,

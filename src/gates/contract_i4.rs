@@ -7,7 +7,7 @@ use crate::contract::{EncodingLaw, Scope, Tolerance};
 use crate::inspect::cause::Cause;
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::{Judgement, LimitOp, Unable};
-use crate::stats::{Noise, Statistics};
+use crate::stats::{Noise, Statistics, largest_move};
 use crate::subject::{Answer, TensorFacts};
 use crate::tensor::DType;
 
@@ -132,7 +132,7 @@ fn statistics(
     label: &str,
     wrong: &mut Vec<(f64, String)>,
 ) -> f64 {
-    let (a, b) = Statistics::of_both(before, after);
+    let (a, b) = (Statistics::of(before), Statistics::of(after));
     let largest = a.min.abs().max(a.max.abs());
     let worst_case = law.worst_error(largest);
     let rows = [
@@ -166,9 +166,13 @@ fn elements(
     };
     let mut worst = (0.0f64, 0usize);
     for (row, (x, y)) in before.chunks(row_len).zip(after.chunks(row_len)).enumerate() {
-        let largest = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let (largest, moved) = largest_move(x, y);
         // One part in 10^6 for the f32 arithmetic of the decoder itself.
         let allowed = law.worst_error(f64::from(largest)) * (1.0 + 1e-6);
+        // No element's share is larger than that of the largest move, which is NaN where some element has none.
+        if share_of(moved, allowed) <= worst.0 {
+            continue;
+        }
         for (column, (a, b)) in x.iter().zip(y).enumerate() {
             let share = share_of((f64::from(*a) - f64::from(*b)).abs(), allowed);
             if share > worst.0 {

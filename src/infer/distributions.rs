@@ -3,7 +3,7 @@
 //! The text is cut and scored as [`super::perplexity`] does it, short chunks together. Logits of a few positions are
 //! in memory at once, whatever the length of the text.
 
-use super::{Feed, LoadedModel, Session, Want};
+use super::{Feed, LoadedModel, Passed, Session, Want};
 use crate::oracle::{CompactRow, ReferenceKey, StoredReference};
 use crate::stats::Position;
 use crate::{Error, Kind, Result};
@@ -30,7 +30,7 @@ impl Default for Feeding {
 }
 
 /// Which part of a text is scored, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Scoring<'a> {
     /// `[chunks * ctx]`; with BOS in place where the model's rules put one.
     pub ids: &'a [u32],
@@ -42,6 +42,10 @@ pub struct Scoring<'a> {
     pub threads: usize,
     /// No chunk begins after this, except those that are fed with the first.
     pub until: Option<Instant>,
+    /// What chunks may begin with; no result depends on it.
+    pub from: Option<&'a Passed>,
+    /// Where the sequences of every other chunk are left: a chunk of twice the length begins with one of those.
+    pub into: Option<&'a Passed>,
 }
 
 /// The distribution after some tokens, and the token that really follows.
@@ -83,7 +87,7 @@ pub fn each_row<T: Send>(
     scoring: &Scoring,
     judge: &(dyn Fn(Row) -> Result<T> + Sync),
 ) -> Result<Vec<T>> {
-    let &Scoring { ids, ctx, feeding, threads, until } = scoring;
+    let &Scoring { ids, ctx, feeding, threads, until, from, into } = scoring;
     let longest = model.config().max_positions;
     if ctx > longest {
         let what = format!("the context of {longest} positions is shorter than chunks of {ctx} tokens");
@@ -98,7 +102,8 @@ pub fn each_row<T: Send>(
         }
         // Of every chunk what its rows gave: errors are told in order of the text.
         let mut found: Vec<Vec<Result<T>>> = group.iter().map(|_| Vec::new()).collect();
-        let mut sessions: Vec<Session> = group.iter().map(|_| model.session()).collect();
+        let begin = |chunk: &&[u32]| from.map_or_else(|| model.session(), |p| p.begin(model, chunk, ctx / 2));
+        let mut sessions: Vec<Session> = group.iter().map(begin).collect();
         for piece in pieces(0..ctx / 2, feeding.prefill) {
             feed(model, &mut sessions, group, piece, Want::None, &mut logits)?;
         }
@@ -116,6 +121,12 @@ pub fn each_row<T: Send>(
             let mut results = judge_rows(&rows, threads, judge).into_iter();
             found.iter_mut().for_each(|found| found.extend(results.by_ref().take(piece.len())));
         }
+        if let Some(passed) = into {
+            let first = i * (feeding.together / ctx).max(1);
+            for ((_, chunk), session) in (first..).zip(group).zip(sessions).filter(|((c, _), _)| c % 2 == 0) {
+                passed.put_sequence(model, &chunk[..session.position()], session);
+            }
+        }
         for found in found {
             judged.extend(found.into_iter().collect::<Result<Vec<T>>>()?);
         }
@@ -123,7 +134,7 @@ pub fn each_row<T: Send>(
     Ok(judged)
 }
 
-/// Feeds the tokens `range` of every chunk to its session; `logits` becomes those wanted.
+/// Feeds the tokens `range` of every chunk to its session, except those that it has; `logits` becomes those wanted.
 fn feed(
     model: &LoadedModel,
     sessions: &mut [Session],
@@ -134,7 +145,10 @@ fn feed(
 ) -> Result<()> {
     let mut feeds = Vec::with_capacity(chunks.len());
     for (session, chunk) in sessions.iter_mut().zip(chunks) {
-        feeds.push(Feed { session, ids: &chunk[range.clone()], want });
+        let left = session.position().max(range.start)..range.end;
+        if !left.is_empty() {
+            feeds.push(Feed { session, ids: &chunk[left], want });
+        }
     }
     model.forward_many(&mut feeds, logits)
 }
@@ -195,6 +209,33 @@ pub fn diverge(
     feeding: Feeding,
     threads: usize,
 ) -> Result<Vec<Position>> {
+    let ctx = reference.key.ctx as usize;
+    let ids = &reference.ids[..(chunks * ctx).min(reference.ids.len())];
+    compare(model, reference, &Scoring { ids, ctx, feeding, threads, until: None, from: None, into: None })
+}
+
+/// [`diverge`] over all chunks; what a perplexity of the same text can use again is left in `passed`.
+///
+/// # Errors
+/// Those of [`diverge`].
+pub fn diverge_and_keep(
+    model: &LoadedModel,
+    reference: &StoredReference,
+    threads: usize,
+    passed: &Passed,
+) -> Result<Vec<Position>> {
+    let (ids, ctx, into) = (&reference.ids[..], reference.key.ctx as usize, Some(passed));
+    let feeding = Feeding::default();
+    let found =
+        compare(model, reference, &Scoring { ids, ctx, feeding, threads, until: None, from: into, into })?;
+    for (chunk, positions) in ids.chunks_exact(ctx).zip(found.chunks_exact(reference.key.per_chunk())) {
+        // What `Position` keeps negated.
+        passed.put_scores(chunk, positions.iter().map(|position| -position.nll).collect());
+    }
+    Ok(found)
+}
+
+fn compare(model: &LoadedModel, reference: &StoredReference, scoring: &Scoring) -> Result<Vec<Position>> {
     let (ours, theirs) = (model.config().vocab_size, reference.key.vocab as usize);
     if ours != theirs {
         let what = format!("it has logits for {ours} tokens, its reference for {theirs}");
@@ -202,10 +243,7 @@ pub fn diverge(
             Error::new(Kind::Contract, "scoring", what).hint("was padding of the vocabulary lost or added?")
         );
     }
-    let ctx = reference.key.ctx as usize;
-    let ids = &reference.ids[..(chunks * ctx).min(reference.ids.len())];
-    let scoring = Scoring { ids, ctx, feeding, threads, until: None };
-    each_row(model, &scoring, &|row| {
+    each_row(model, scoring, &|row| {
         let kept = reference.rows.get(row.index).ok_or_else(|| no_number(row.index))?;
         kept.compare(row.logits).ok_or_else(|| no_number(row.index))
     })
@@ -268,7 +306,7 @@ mod tests {
     }
 
     fn scoring(ids: &[u32], threads: usize, feeding: Feeding) -> Scoring<'_> {
-        Scoring { ids, ctx: 20, feeding, threads, until: None }
+        Scoring { ids, ctx: 20, feeding, threads, until: None, from: None, into: None }
     }
 
     #[test]
@@ -336,8 +374,8 @@ mod tests {
         assert_eq!(error.kind, Kind::Contract);
         assert!(chunks_of(&ids, 41, 1, None).is_err() && chunks_of(&ids, 3, 1, None).is_err());
         let long = Random(4).ids(2000, 131);
-        let scoring = Scoring { ids: &long, ctx: 2000, feeding: Feeding::default(), threads: 1, until: None };
-        assert_eq!(each_row(&model, &scoring, &|_| Ok(())).expect_err("too long").kind, Kind::Contract);
+        let long = Scoring { ids: &long, ctx: 2000, ..scoring(&ids, 1, Feeding::default()) };
+        assert_eq!(each_row(&model, &long, &|_| Ok(())).expect_err("too long").kind, Kind::Contract);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod distributions;
 mod generate;
 mod importance;
 pub mod lockstep;
+mod passed;
 mod sampling;
 mod score;
 mod session;
@@ -15,10 +16,13 @@ pub mod speed;
 pub use crate::engine::Want;
 pub use crate::stats::{argmax, logsumexp};
 pub use distribution::top_logprobs;
-pub use distributions::{Feeding, Row, Scoring, chunks_of, diverge, diverge_fully, each_row, keep};
+pub use distributions::{
+    Feeding, Row, Scoring, chunks_of, diverge, diverge_and_keep, diverge_fully, each_row, keep,
+};
 pub use generate::{generate, generate_many};
 pub use importance::importance;
-pub use score::{Perplexity, perplexity, score, score_many};
+pub use passed::Passed;
+pub use score::{Perplexity, perplexity, perplexity_with, score, score_many};
 pub use session::{Feed, LoadedModel, Session};
 
 /// How to run a model.

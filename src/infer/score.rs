@@ -1,7 +1,7 @@
 //! Scoring texts: the log-probability of every next token, and perplexity by llama.cpp's rule.
 
 use super::generate::common_prefix;
-use super::{Feed, Feeding, LoadedModel, Row, Scoring, Session, Want, each_row};
+use super::{Feed, Feeding, LoadedModel, Passed, Row, Scoring, Session, Want, each_row};
 use crate::stats::logsumexp;
 use crate::{Error, Kind, Result};
 
@@ -71,6 +71,21 @@ pub fn score_many(model: &LoadedModel, texts: &[&[u32]]) -> Result<Vec<Vec<f64>>
 /// [`Kind::Usage`] for a text of fewer than two chunks, a `ctx` of 1 to 3 or beyond the model's context, or, with
 /// `ctx` 0, a text longer than that context; [`Kind::NonFinite`] where a logit is NaN.
 pub fn perplexity(model: &LoadedModel, ids: &[u32], ctx: usize, bos: Option<u32>) -> Result<Perplexity> {
+    perplexity_with(model, ids, ctx, bos, &Passed::new(0))
+}
+
+/// [`perplexity`], with what earlier passes over the same text left: a chunk that was scored is not computed again, nor
+/// is the beginning of one that has a sequence. The result has the same bits.
+///
+/// # Errors
+/// Those of [`perplexity`].
+pub fn perplexity_with(
+    model: &LoadedModel,
+    ids: &[u32],
+    ctx: usize,
+    bos: Option<u32>,
+    passed: &Passed,
+) -> Result<Perplexity> {
     if ctx == 0 {
         return Ok(summary(&score(model, ids)?));
     }
@@ -86,16 +101,29 @@ pub fn perplexity(model: &LoadedModel, ids: &[u32], ctx: usize, bos: Option<u32>
     if let Some(bos) = bos {
         ids.iter_mut().step_by(ctx).for_each(|first| *first = bos);
     }
+    let per_chunk = ctx - 1 - ctx / 2;
+    let known: Vec<Option<Vec<f64>>> =
+        ids.chunks_exact(ctx).map(|chunk| passed.scores(chunk, per_chunk)).collect();
+    let unknown: Vec<usize> = (0..known.len()).filter(|chunk| known[*chunk].is_none()).collect();
+    let left: Vec<u32> = unknown.iter().flat_map(|chunk| ids[chunk * ctx..][..ctx].to_vec()).collect();
     let threads = model.threads();
-    let scoring = Scoring { ids: &ids, ctx, feeding: Feeding::default(), threads, until: None };
+    let (feeding, from) = (Feeding::default(), Some(passed));
+    let scoring = Scoring { ids: &left, ctx, feeding, threads, until: None, from, into: None };
     let scored = each_row(model, &scoring, &|row: Row| {
         log_probability(row.logits, row.label).ok_or_else(|| {
-            let per_chunk = ctx - 1 - ctx / 2;
-            let at = row.index / per_chunk * ctx + ctx / 2 + 1 + row.index % per_chunk;
+            let at = unknown[row.index / per_chunk] * ctx + ctx / 2 + 1 + row.index % per_chunk;
             not_a_number(at)
         })
     })?;
-    Ok(summary(&scored))
+    // In order of the text, whoever scored it: the order of the sum decides its last bits.
+    let (mut all, mut scored) = (Vec::with_capacity(ids.len() / ctx * per_chunk), scored.into_iter());
+    for known in known {
+        match known {
+            Some(scores) => all.extend(scores),
+            None => all.extend(scored.by_ref().take(per_chunk)),
+        }
+    }
+    Ok(summary(&all))
 }
 
 /// Feeds the tokens of every text from `fed` on, and appends the log-probabilities of all that follow the first of

@@ -1,6 +1,7 @@
 //! One pass over a tensor's values, whatever its encoding, in a fixed amount of memory.
 
 use crate::quant;
+use crate::stats;
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result};
 
@@ -38,15 +39,24 @@ pub(crate) fn scan(tensor: &Tensor) -> Result<Scan> {
     while start < numel {
         let values = &mut buffer[..CHUNK.min(numel - start)];
         quant::range_to_f32(tensor, start, values)?;
-        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+        let sums = stats::sums(values);
+        if let Some(i) = first_non_finite(values, &sums) {
             let non_finite = Some((start + i, values[i]));
             return Ok(Scan { non_finite, all_zero: false, zeros, squares });
         }
-        zeros += values.iter().filter(|x| **x == 0.0).count();
-        squares += values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+        zeros += sums.zeros as usize;
+        squares += stats::squares_around(values, 0.0);
         start += values.len();
     }
     Ok(Scan { non_finite: None, all_zero: numel > 0 && zeros == numel, zeros, squares })
+}
+
+/// Where the first value stands that is not finite; nobody looks where all were counted.
+fn first_non_finite(values: &[f32], sums: &stats::Sums) -> Option<usize> {
+    if sums.finite as usize == values.len() {
+        return None;
+    }
+    values.iter().position(|x| !x.is_finite())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! * **Between.** The sample is drawn from the tail with probabilities `p_i / T`, so `T` times the mean of
 //!   `ln p - ln q` over it is an estimate without bias. Its noise is part of what a bootstrap over chunks sees.
 
-use crate::stats::{self, Position, SplitMix, TOP, argmax, best_ids, largest, shared, top_ids};
+use crate::stats::{self, Position, SplitMix, TOP, largest, shared, top_ids};
 
 /// A token and its logit.
 pub type Entry = (u32, f32);
@@ -41,31 +41,20 @@ impl CompactRow {
     /// `label`, or of no finite sum. `seed` is that of this position alone.
     pub fn of(row: &[f32], label: u32, k: usize, samples: usize, seed: u64) -> Option<CompactRow> {
         let label_logit = *row.get(label as usize)?;
-        let (mut weights, total, logsumexp) = exponentials(row)?;
+        let (max, nan) = largest(row);
+        if nan || !max.is_finite() {
+            return None;
+        }
+        let (mut weights, total) = stats::exponentials(row, max);
+        let logsumexp = f64::from(max) + total.ln();
         let top: Vec<Entry> = top_ids(row, k.max(1)).into_iter().map(|id| (id, row[id as usize])).collect();
-        // The probabilities of the rest: what is kept has none there, and adds nothing to any sum.
+        // The weights of the rest: what is kept has none there, and adds nothing to any sum.
         top.iter().for_each(|(id, _)| weights[*id as usize] = 0.0);
-        stats::divide(&mut weights, total);
-        let tail = weights;
-        let (mut tail_mass, mut tail_plogp) = (0.0, 0.0);
-        for (p, x) in tail.iter().zip(row) {
-            tail_mass += p;
-            // 0 ln 0 is 0.
-            tail_plogp += if *p > 0.0 { p * (f64::from(*x) - logsumexp) } else { 0.0 };
-        }
-        // Systematic sampling: one random start, then equal steps through the mass.
-        let mut sample = Vec::new();
-        if tail_mass > 0.0 && samples > 0 {
-            let step = tail_mass / samples as f64;
-            let (mut passed, mut mark) = (0.0, SplitMix(seed).unit() * step);
-            for (i, p) in tail.iter().enumerate() {
-                passed += p;
-                while mark < passed && sample.len() < samples {
-                    sample.push((i as u32, row[i]));
-                    mark += step;
-                }
-            }
-        }
+        let tail = stats::sum(&weights);
+        let (tail_mass, tail_plogp) =
+            (tail / total, stats::weighted_excess(&weights, row, logsumexp) / total);
+        let sample =
+            draw(&weights, tail, samples, seed).into_iter().map(|id| (id, row[id as usize])).collect();
         Some(CompactRow { label, label_logit, logsumexp, tail_mass, tail_plogp, top, sample })
     }
 
@@ -77,14 +66,19 @@ impl CompactRow {
     /// How `row` of another model differs from this; `None` for a row with a NaN, of no finite sum, or too short for
     /// a kept token.
     pub fn compare(&self, row: &[f32]) -> Option<Position> {
-        let (weights, total, logsumexp) = exponentials(row)?;
+        let (max, nan) = largest(row);
+        if nan || !max.is_finite() {
+            return None;
+        }
+        let total = stats::sum_of_exponentials(row, max);
+        let logsumexp = f64::from(max) + total.ln();
         let at = |id: u32| row.get(id as usize).map(|x| f64::from(*x) - logsumexp);
         let (mut head, mut kept) = (0.0, 0.0);
         for &(id, logit) in &self.top {
             let ln_p = f64::from(logit) - self.logsumexp;
             let p = ln_p.exp();
             head += if p > 0.0 { p * (ln_p - at(id)?) } else { 0.0 };
-            kept += weights.get(id as usize)?;
+            kept += stats::exponential(*row.get(id as usize)?, max);
         }
         let (low, kl, high) = if self.tail_mass > 0.0 {
             // Never below what f64 can tell from nothing: the mass is a difference of sums.
@@ -108,7 +102,7 @@ impl CompactRow {
             nll_base: -self.label_log_prob(),
             nll: -at(self.label)?,
             top_base: *base.first()?,
-            top: argmax(row)?,
+            top: row.iter().position(|x| *x == max)? as u32,
             label: self.label,
             top_shared: shared(&base, &top_ids(row, base.len())),
         })
@@ -116,34 +110,78 @@ impl CompactRow {
 
     /// The largest `-sum(p ln q)` over the tail that mass and cap allow.
     fn worst_cross(&self, row: &[f32], logsumexp: f64) -> Option<f64> {
-        // The smallest logits are the largest ones negated; what is kept is out of the question.
-        let mut tail: Vec<f32> = row.iter().map(|x| -x).collect();
-        for (id, _) in &self.top {
-            *tail.get_mut(*id as usize)? = f32::NEG_INFINITY;
-        }
         let cap = (f64::from(self.top.last()?.1) - self.logsumexp).exp();
         let free = row.len().checked_sub(self.top.len())?;
         // Whole shares of `cap`, then what is left of the mass; never more tokens than there are.
         let whole = ((self.tail_mass / cap).floor() as usize).min(free.checked_sub(1)?);
-        let mut least: Vec<f32> =
-            best_ids(&tail, whole + 1).into_iter().filter_map(|id| row.get(id as usize).copied()).collect();
+        let mut least = self.least_of_tail(row, whole + 1)?;
         let (smallest, next, _) = least.select_nth_unstable_by(whole, f32::total_cmp);
         let cost = |x: f32| logsumexp - f64::from(x);
         let shares: f64 = smallest.iter().map(|x| cap * cost(*x)).sum();
         let left = (self.tail_mass - whole as f64 * cap).max(0.0);
         Some(shares + if left > 0.0 { left * cost(*next) } else { 0.0 })
     }
+
+    /// Logits of `row` outside of what is kept: the `n` smallest of them, and perhaps more. The row has no NaN.
+    fn least_of_tail(&self, row: &[f32], n: usize) -> Option<Vec<f32>> {
+        // Some of the row say about how high the smallest reach; where that is too low, the next look takes all.
+        let mut some: Vec<f32> = row.iter().step_by(LOOK).copied().collect();
+        let at = (n + n / 4) / LOOK + 16;
+        let about = (at < some.len()).then(|| *some.select_nth_unstable_by(at, f32::total_cmp).1);
+        for most in [about.unwrap_or(f32::INFINITY), f32::INFINITY] {
+            let mut least = stats::at_most(row, most);
+            // Only how large they are counts, so one value as large as a kept token's goes in that token's place.
+            let mut kept: Vec<f32> = Vec::with_capacity(self.top.len());
+            for (id, _) in &self.top {
+                kept.extend(Some(*row.get(*id as usize)?).filter(|x| *x <= most));
+            }
+            kept.sort_unstable_by(f32::total_cmp);
+            if least.len() < n + kept.len() {
+                continue;
+            }
+            if !kept.is_empty() {
+                least.sort_unstable_by(f32::total_cmp);
+                let mut kept = kept.into_iter().peekable();
+                least.retain(|x| kept.next_if(|k| k.to_bits() == x.to_bits()).is_none());
+            }
+            return Some(least);
+        }
+        None
+    }
 }
 
-/// `exp(x - max)` of every logit, their sum, and the log-sum-exp; `None` for a NaN or no finite maximum.
-fn exponentials(row: &[f32]) -> Option<(Vec<f64>, f64, f64)> {
-    let (max, nan) = largest(row);
-    if nan || !max.is_finite() {
-        return None;
+/// Every so many logits one is looked at, to guess how the others are spread.
+const LOOK: usize = 32;
+
+/// Systematic sampling: one random start, then equal steps through the `weights`, whose sum is `mass`. Gives the ids
+/// that the steps fall on, in order; an id without weight is none of them.
+fn draw(weights: &[f64], mass: f64, samples: usize, seed: u64) -> Vec<u32> {
+    let mut drawn = Vec::new();
+    if mass <= 0.0 || samples == 0 {
+        return drawn;
     }
-    let (weights, total) = stats::exponentials(row, max);
-    Some((weights, total, f64::from(max) + total.ln()))
+    let step = mass / samples as f64;
+    let (mut passed, mut mark) = (0.0, SplitMix(seed).unit() * step);
+    // Few blocks hold a mark; the others are passed as a whole.
+    for (b, block) in weights.chunks(BLOCK).enumerate() {
+        let end = passed + stats::sum(block);
+        if mark < end {
+            for (i, weight) in block.iter().enumerate() {
+                passed += weight;
+                while mark < passed && *weight > 0.0 && drawn.len() < samples {
+                    drawn.push((b * BLOCK + i) as u32);
+                    mark += step;
+                }
+            }
+        }
+        // Whether a block was looked into does not show in the sum.
+        passed = end;
+    }
+    drawn
 }
+
+/// Weights that are added up at once.
+const BLOCK: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -195,6 +233,56 @@ mod tests {
                 p.kl_high - p.kl_low
             };
             prop_assert!(width(k + 10) <= width(k) + 1e-9);
+        }
+    }
+
+    #[test]
+    fn the_sample_stands_at_equal_steps_through_the_tail_and_holds_nothing_that_is_kept() {
+        let mut random = SplitMix(2);
+        let row: Vec<f32> = (0..3000).map(|_| 9.0 * random.unit() as f32).collect();
+        for seed in 0..50 {
+            let kept = CompactRow::of(&row, 0, 40, 32, seed).expect("a sound row");
+            let sum = row.iter().map(|x| (f64::from(*x) - kept.logsumexp).exp());
+            let tail: Vec<f64> = sum
+                .enumerate()
+                .map(|(id, p)| if kept.top.iter().any(|(top, _)| *top as usize == id) { 0.0 } else { p })
+                .collect();
+            let mass: f64 = tail.iter().sum();
+            let plogp: f64 = tail.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum();
+            assert!((kept.tail_mass - mass).abs() < 1e-12 && (kept.tail_plogp - plogp).abs() < 1e-11);
+            assert_eq!(kept.sample.len(), 32);
+            // Of two draws that follow each other, one stands a step of the mass after the other.
+            let before = |id: u32| tail[..id as usize].iter().sum::<f64>();
+            for (n, (id, logit)) in kept.sample.iter().enumerate() {
+                assert!(tail[*id as usize] > 0.0 && *logit == row[*id as usize]);
+                let mark = (n as f64 + SplitMix(seed).unit()) * mass / 32.0;
+                let (low, high) = (before(*id), before(*id) + tail[*id as usize]);
+                assert!(low - 1e-12 <= mark && mark <= high + 1e-12, "{mark} is not in {low}..{high}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_upper_bound_is_that_of_the_sorted_tail() {
+        let mut random = SplitMix(7);
+        for n in [5, 300, 4000] {
+            let base: Vec<f32> = (0..n).map(|_| 6.0 * random.unit() as f32).collect();
+            // Few values, many of them equal, so that kept tokens are among the smallest of the other model too.
+            let found: Vec<f32> = (0..n).map(|_| random.below(9) as f32).collect();
+            let kept = CompactRow::of(&base, 0, 3, 2, 1).expect("a sound row");
+            let logsumexp = stats::logsumexp(&found);
+            let is_kept = |id: usize| kept.top.iter().any(|(top, _)| *top as usize == id);
+            let mut tail: Vec<f32> = (0..n).filter(|id| !is_kept(*id)).map(|id| found[id]).collect();
+            tail.sort_by(f32::total_cmp);
+            let cap = (f64::from(kept.top[2].1) - kept.logsumexp).exp();
+            let (mut left, mut expected) = (kept.tail_mass, 0.0);
+            for x in tail {
+                let share = left.min(cap);
+                expected += share * (logsumexp - f64::from(x));
+                left -= share;
+            }
+            let worst = kept.worst_cross(&found, logsumexp).expect("a bound");
+            assert!((worst - expected).abs() < 1e-9, "{n}: {worst} is not {expected}");
         }
     }
 

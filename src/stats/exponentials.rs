@@ -28,6 +28,8 @@ macro_rules! widest {
         $body($($name),*)
     }};
 }
+pub(super) use widest;
+
 /// The largest value of a row, and whether one is NaN; negative infinity for an empty row. NaN is larger than nothing.
 pub fn largest(row: &[f32]) -> (f32, bool) {
     widest!(largest_in(row: &[f32]) -> (f32, bool))
@@ -37,11 +39,6 @@ pub fn largest(row: &[f32]) -> (f32, bool) {
 /// counts as one.
 pub fn blocks_below(row: &[f32], least: f32) -> usize {
     widest!(below_in(row: &[f32], least: f32) -> usize)
-}
-
-/// Divides every value.
-pub fn divide(values: &mut [f64], by: f64) {
-    widest!(divide_in(values: &mut [f64], by: f64) -> ())
 }
 
 /// `exp(x - max)` of every `x`, and their sum. `max` is finite and no less than any `x`; below `exp(-708)` all is 0.
@@ -55,9 +52,36 @@ fn fill(row: &[f32], max: f32, out: &mut [f64]) -> f64 {
     widest!(exponentials_in(row: &[f32], max: f32, out: &mut [f64]) -> f64)
 }
 
+/// The one of [`exponentials`] that is `x`'s.
+pub fn exponential(x: f32, max: f32) -> f64 {
+    exp(f64::from(x) - f64::from(max))
+}
+
+/// The values of a row that are `most` or less, in order; NaN is not.
+pub fn at_most(row: &[f32], most: f32) -> Vec<f32> {
+    let mut found = vec![0.0; row.len()];
+    let n = pick(row, most, &mut found);
+    found.truncate(n);
+    found
+}
+
+fn pick(row: &[f32], most: f32, out: &mut [f32]) -> usize {
+    widest!(pick_in(row: &[f32], most: f32, out: &mut [f32]) -> usize)
+}
+
 /// The sum of [`exponentials`] alone.
 pub fn sum_of_exponentials(row: &[f32], max: f32) -> f64 {
     widest!(sum_in(row: &[f32], max: f32) -> f64)
+}
+
+/// The sum of the values.
+pub fn sum(values: &[f64]) -> f64 {
+    widest!(plain_sum_in(values: &[f64]) -> f64)
+}
+
+/// `sum(weight * (x - from))`; a weight of 0 adds nothing, whatever `x` is. The slices are of one length.
+pub fn weighted_excess(weights: &[f64], row: &[f32], from: f64) -> f64 {
+    widest!(excess_in(weights: &[f64], row: &[f32], from: f64) -> f64)
 }
 
 /// `sum(weight * (a - b))`; a weight of 0 adds nothing, whatever the difference is. The slices are of one length.
@@ -93,8 +117,30 @@ fn below_in(row: &[f32], least: f32) -> usize {
 }
 
 #[inline(always)]
-fn divide_in(values: &mut [f64], by: f64) {
-    values.iter_mut().for_each(|value| *value /= by);
+fn pick_in(row: &[f32], most: f32, out: &mut [f32]) -> usize {
+    let mut n = 0;
+    for x in row {
+        // Written whether it is taken or not: a branch would be foreseen wrongly too often. `n` counts values seen
+        // before this one, so it is below the length.
+        out[n] = *x;
+        n += usize::from(*x <= most);
+    }
+    n
+}
+
+#[inline(always)]
+fn plain_sum_in(values: &[f64]) -> f64 {
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for block in blocks {
+        for i in 0..LANES {
+            sums[i] += block[i];
+        }
+    }
+    for (sum, value) in sums.iter_mut().zip(rest) {
+        *sum += value;
+    }
+    sums.iter().sum()
 }
 
 #[inline(always)]
@@ -103,17 +149,7 @@ fn exponentials_in(row: &[f32], max: f32, out: &mut [f64]) -> f64 {
     for (x, weight) in row.iter().zip(out.iter_mut()) {
         *weight = exp(f64::from(*x) - max);
     }
-    let (blocks, rest) = out.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for block in blocks {
-        for i in 0..LANES {
-            sums[i] += block[i];
-        }
-    }
-    for (sum, weight) in sums.iter_mut().zip(rest) {
-        *sum += weight;
-    }
-    sums.iter().sum()
+    plain_sum_in(out)
 }
 
 #[inline(always)]
@@ -128,6 +164,25 @@ fn sum_in(row: &[f32], max: f32) -> f64 {
     }
     for (sum, x) in sums.iter_mut().zip(rest) {
         *sum += exp(f64::from(*x) - max);
+    }
+    sums.iter().sum()
+}
+
+#[inline(always)]
+fn excess_in(weights: &[f64], row: &[f32], from: f64) -> f64 {
+    let term = |w: f64, x: f32| {
+        let product = w * (f64::from(x) - from);
+        if w == 0.0 { 0.0 } else { product }
+    };
+    let ((w, w_rest), (x, x_rest)) = (weights.as_chunks::<LANES>(), row.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (w, x) in w.iter().zip(x) {
+        for i in 0..LANES {
+            sums[i] += term(w[i], x[i]);
+        }
+    }
+    for ((sum, w), x) in sums.iter_mut().zip(w_rest).zip(x_rest) {
+        *sum += term(*w, *x);
     }
     sums.iter().sum()
 }
@@ -212,12 +267,17 @@ mod tests {
             assert_eq!(bits(&weights), bits(&plain));
             let sums = [sum, plain_sum, sum_of_exponentials(&a, max), sum_in(&a, max)];
             assert!(sums.iter().all(|s| s.to_bits() == sum.to_bits()), "{n}: {sums:?}");
-            let mut divided = weights.clone();
-            divide(&mut divided, 3.0);
-            assert_eq!(bits(&divided), bits(&plain.iter().map(|w| w / 3.0).collect::<Vec<_>>()));
+            assert!(sum.to_bits() == super::sum(&weights).to_bits());
+            let excesses = [weighted_excess(&weights, &a, 0.5), excess_in(&weights, &a, 0.5)];
+            assert_eq!(excesses[0].to_bits(), excesses[1].to_bits());
             for least in [-30.0, -1.0, 4.0, 9.0] {
                 assert_eq!(blocks_below(&a, least), below_in(&a, least));
             }
+            for (x, weight) in a.iter().zip(&weights) {
+                assert_eq!(exponential(*x, max).to_bits(), weight.to_bits());
+            }
+            let some: Vec<f32> = a.iter().copied().filter(|x| *x <= -9.0).collect();
+            assert_eq!(at_most(&a, -9.0), some);
             let differences = [weighted_difference(&weights, &a, &b), difference_in(&weights, &a, &b)];
             assert_eq!(differences[0].to_bits(), differences[1].to_bits());
         }
@@ -246,6 +306,7 @@ mod tests {
             assert_eq!(largest(&values), (expected, true));
         }
         assert_eq!(largest(&[]), (f32::NEG_INFINITY, false));
+        assert_eq!(weighted_excess(&[0.0, 2.0], &[f32::NEG_INFINITY, 2.0], 0.5), 3.0);
         assert_eq!(weighted_difference(&[0.0, 1.0], &[f32::NEG_INFINITY, 2.0], &[f32::INFINITY, 1.0]), 1.0);
     }
 }

@@ -41,7 +41,7 @@ pub fn top_ids(row: &[f32], k: usize) -> Vec<u32> {
 }
 
 /// The ids that [`top_ids`] gives, in no order that means anything.
-pub fn best_ids(row: &[f32], k: usize) -> Vec<u32> {
+fn best_ids(row: &[f32], k: usize) -> Vec<u32> {
     if k == 0 {
         return Vec::new();
     }

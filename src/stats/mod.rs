@@ -11,6 +11,7 @@ mod logits;
 mod mcnemar;
 mod proportion;
 mod special;
+mod sums;
 mod tensor;
 mod tokens;
 
@@ -18,10 +19,13 @@ pub use bootstrap::{Bounded, Cluster, FEWEST_CHUNKS, Resampling, SplitMix};
 pub use columns::spared_columns;
 pub use dice::Dice;
 pub use divergence::{Estimate, Position, QUANTILES, Summary, TOP, quantile, shared};
-pub use exponentials::{divide, exponentials, largest};
-pub use logits::{argmax, best_ids, kl_divergence, log_softmax, logsumexp, top_ids, top_two_gap};
+pub use exponentials::{
+    at_most, exponential, exponentials, largest, sum, sum_of_exponentials, weighted_excess,
+};
+pub use logits::{argmax, kl_divergence, log_softmax, logsumexp, top_ids, top_two_gap};
 pub use mcnemar::{McNemar, mcnemar};
 pub use proportion::{clopper_pearson, wilson};
+pub use sums::{Differences, Sums, differences, largest_move, squares_around, sums};
 pub use tensor::{Noise, Statistics};
 pub use tokens::{count_mismatches, first_difference, loop_period};
 

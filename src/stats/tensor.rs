@@ -1,4 +1,6 @@
-//! Statistics of one tensor, and of the difference between two, each in one pass.
+//! Statistics of one tensor, and of the difference between two, in one order of operations on every instruction set.
+
+use super::sums::{differences, squares_around, sums};
 
 /// What I-4 preserves of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,67 +22,34 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// The statistics of `values`, in their order (Welford's update, f64).
+    /// The statistics of `values`: of every [`CHUNK`] of them in two passes, drawn together in order.
     pub fn of(values: &[f32]) -> Statistics {
-        let mut running = Running::new();
-        values.iter().for_each(|value| running.take(*value));
-        running.end()
-    }
-
-    /// The statistics of two tensors of one length. Every update waits for the one before, a division among them, and
-    /// those of the other tensor fill the time.
-    pub fn of_both(a: &[f32], b: &[f32]) -> (Statistics, Statistics) {
-        let (mut first, mut second) = (Running::new(), Running::new());
-        let both = a.len().min(b.len());
-        for (x, y) in a.iter().zip(b) {
-            first.take(*x);
-            second.take(*y);
-        }
-        a[both..].iter().for_each(|x| first.take(*x));
-        b[both..].iter().for_each(|y| second.take(*y));
-        (first.end(), second.end())
-    }
-}
-
-/// Statistics in the making.
-struct Running {
-    found: Statistics,
-    /// Finite elements.
-    seen: f64,
-    squares: f64,
-}
-
-impl Running {
-    fn new() -> Running {
-        let (mean, std, zeros, non_finite) = (0.0, 0.0, 0, 0);
         let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
-        let found = Statistics { n: 0, mean, std, min, max, zeros, non_finite };
-        Running { found, seen: 0.0, squares: 0.0 }
-    }
-
-    #[inline(always)]
-    fn take(&mut self, value: f32) {
-        let s = &mut self.found;
-        s.n += 1;
-        if !value.is_finite() {
-            s.non_finite += 1;
-            return;
+        let mut all = Statistics { n: 0, mean: 0.0, std: 0.0, min, max, zeros: 0, non_finite: 0 };
+        let (mut seen, mut squares) = (0.0, 0.0);
+        for chunk in values.chunks(CHUNK) {
+            let sums = sums(chunk);
+            all.n += chunk.len() as u64;
+            all.zeros += u64::from(sums.zeros);
+            all.non_finite += chunk.len() as u64 - u64::from(sums.finite);
+            if sums.finite == 0 {
+                continue;
+            }
+            (all.min, all.max) = (all.min.min(f64::from(sums.min)), all.max.max(f64::from(sums.max)));
+            // Two samples drawn together: Chan, Golub and LeVeque.
+            let n = f64::from(sums.finite);
+            let mean = sums.sum / n;
+            let off = mean - all.mean;
+            squares += squares_around(chunk, mean) + off * off * seen * n / (seen + n);
+            seen += n;
+            all.mean += off * n / seen;
         }
-        let x = f64::from(value);
-        self.seen += 1.0;
-        let off = x - s.mean;
-        s.mean += off / self.seen;
-        self.squares += off * (x - s.mean);
-        s.min = s.min.min(x);
-        s.max = s.max.max(x);
-        s.zeros += u64::from(x == 0.0);
-    }
-
-    fn end(self) -> Statistics {
-        let std = if self.seen > 0.0 { (self.squares / self.seen).sqrt() } else { 0.0 };
-        Statistics { std, ..self.found }
+        Statistics { std: if seen > 0.0 { (squares / seen).sqrt() } else { 0.0 }, ..all }
     }
 }
+
+/// Values that are in the first-level cache when they are looked at for the second time.
+const CHUNK: usize = 4096;
 
 /// How one tensor differs from its original.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,17 +86,21 @@ impl Noise {
             cosine: 1.0,
         };
         let (mut inner, mut other) = (0.0f64, 0.0f64);
-        for (i, (&a, &b)) in original.iter().zip(converted).enumerate() {
-            let (x, y) = (f64::from(a), f64::from(b));
-            let off = (x - y).abs();
-            noise.different += u64::from(a != b);
-            noise.signal += x * x;
-            noise.noise += off * off;
-            inner += x * y;
-            other += y * y;
-            // A NaN compares with nothing, so it is asked for by name.
-            if off > noise.max_abs || (off.is_nan() && !noise.max_abs.is_nan()) {
-                (noise.max_abs, noise.worst) = (off, i);
+        for (chunk, (a, b)) in original.chunks(CHUNK).zip(converted.chunks(CHUNK)).enumerate() {
+            let sums = differences(a, b);
+            noise.different += u64::from(sums.different);
+            noise.signal += sums.a_squares;
+            noise.noise += sums.off_squares;
+            inner += sums.products;
+            other += sums.b_squares;
+            // A NaN compares with nothing, so it is asked for by name; the sum of squares has one where a difference is.
+            if sums.largest > noise.max_abs || sums.off_squares.is_nan() && !noise.max_abs.is_nan() {
+                for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                    let off = (f64::from(*a) - f64::from(*b)).abs();
+                    if off > noise.max_abs || (off.is_nan() && !noise.max_abs.is_nan()) {
+                        (noise.max_abs, noise.worst) = (off, chunk * CHUNK + i);
+                    }
+                }
             }
         }
         if noise.signal > 0.0 || other > 0.0 {
@@ -158,9 +131,13 @@ mod tests {
     fn statistics_of_known_values() {
         let values = [1.0, 2.0, 3.0, 4.0, 0.0, f32::NAN];
         let s = Statistics::of(&values);
-        let other = [-7.0, f32::INFINITY, 0.5];
-        assert_eq!(Statistics::of_both(&values, &other), (s, Statistics::of(&other)));
-        assert_eq!(Statistics::of_both(&other, &values), (Statistics::of(&other), s));
+        let many: Vec<f32> = (0..2 * CHUNK + 7).flat_map(|_| values).collect();
+        let m = Statistics::of(&many);
+        assert_eq!((m.n, m.zeros, m.min, m.max), (6 * many.len() as u64 / 6, m.non_finite, s.min, s.max));
+        assert!((m.mean - s.mean).abs() < 1e-12 && (m.std - s.std).abs() < 1e-12, "{m:?}");
+        let none = Statistics::of(&[f32::NAN, f32::INFINITY]);
+        assert_eq!((none.n, none.non_finite, none.mean, none.std), (2, 2, 0.0, 0.0));
+        assert_eq!((none.min, none.max), (f64::INFINITY, f64::NEG_INFINITY));
         assert_eq!((s.n, s.zeros, s.non_finite), (6, 1, 1));
         assert_eq!((s.mean, s.min, s.max), (2.0, 0.0, 4.0));
         assert!((s.std - 2.0f64.sqrt()).abs() < 1e-15, "{}", s.std);
@@ -182,6 +159,21 @@ mod tests {
         assert!(noise.max_abs.is_nan() && noise.worst == 1 && noise.different == 2, "{noise:?}");
         assert!(noise.sqnr_db().is_nan());
         assert_eq!(Noise::between(&[1.0], &[]), None);
+    }
+
+    #[test]
+    fn the_first_of_the_largest_differences_is_named_whatever_chunk_it_is_in() {
+        let original: Vec<f32> = (0..3 * CHUNK).map(|i| (i % 100) as f32).collect();
+        let mut converted = original.clone();
+        for at in [CHUNK + 9, CHUNK + 10, 2 * CHUNK] {
+            converted[at] += 2.0;
+        }
+        converted[3] += 1.0;
+        let noise = Noise::between(&original, &converted).unwrap();
+        assert_eq!((noise.max_abs, noise.worst, noise.different, noise.noise), (2.0, CHUNK + 9, 4, 13.0));
+        assert_eq!(noise.signal, original.iter().map(|x| f64::from(x * x)).sum::<f64>());
+        converted[2 * CHUNK + 1] = f32::NAN;
+        assert_eq!(Noise::between(&original, &converted).unwrap().worst, 2 * CHUNK + 1);
     }
 
     proptest! {

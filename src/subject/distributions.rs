@@ -3,7 +3,10 @@
 
 use super::artifact::Artifact;
 use crate::engine;
-use crate::infer::{EngineOptions, Feeding, LoadedModel, Scoring, chunks_of, diverge, each_row, keep};
+use crate::infer::{
+    EngineOptions, Feeding, LoadedModel, Passed, Scoring, chunks_of, diverge, diverge_and_keep, each_row,
+    keep,
+};
 use crate::oracle::{ReferenceKey, StoredReference};
 use crate::stats::Position;
 use crate::{Error, Kind, Result};
@@ -112,7 +115,8 @@ impl Taking<'_> {
         }
         let until = plan.budget.and_then(|budget| Instant::now().checked_add(budget));
         let threads = self.options.threads;
-        let scoring = Scoring { ids: &ids, ctx, feeding: Feeding::default(), threads, until };
+        let feeding = Feeding::default();
+        let scoring = Scoring { ids: &ids, ctx, feeding, threads, until, from: None, into: None };
         let stored = keep(self.model, &scoring, key.clone())?;
         let mut provenance = format!("computed{note}");
         // What a budget cut short is not what the key of the whole names, and another run may have more time.
@@ -125,10 +129,9 @@ impl Taking<'_> {
         Ok(KeptReference { stored, provenance })
     }
 
-    /// How the model differs from `reference`.
-    pub fn diverge(&self, reference: &StoredReference) -> Result<Divergences> {
-        let chunks = reference.key.chunks as usize;
-        let positions = diverge(self.model, reference, chunks, Feeding::default(), self.options.threads)?;
+    /// How the model differs from `reference`; what a perplexity can use again is left in `passed`.
+    pub fn diverge(&self, reference: &StoredReference, passed: &Passed) -> Result<Divergences> {
+        let positions = diverge_and_keep(self.model, reference, self.options.threads, passed)?;
         Ok(Divergences { positions, per_chunk: reference.key.per_chunk() })
     }
 
@@ -139,7 +142,8 @@ impl Taking<'_> {
         let other = EngineOptions { threads, ..self.options.clone() };
         let model = self.artifact.model()?;
         let on_others = LoadedModel::load(&model, &other)?;
-        let chunks = SELF_TEST_CHUNKS.min(own.key.chunks as usize);
+        let ctx = (own.key.ctx as usize).max(1);
+        let chunks = (SELF_TEST_TEXT / ctx).clamp(1, SELF_TEST_CHUNKS).min(own.key.chunks as usize);
         let mut tests = vec![
             summary(
                 format!("{threads} thread{}", if threads == 1 { "" } else { "s" }),
@@ -177,12 +181,17 @@ impl Taking<'_> {
     /// Labels and logits of the scored half of `ids` as one chunk.
     fn rows(&self, model: &LoadedModel, ids: &[u32]) -> Result<Vec<(u32, Vec<f32>)>> {
         let threads = self.options.threads;
-        let scoring = Scoring { ids, ctx: ids.len(), feeding: Feeding::default(), threads, until: None };
+        let (ctx, feeding) = (ids.len(), Feeding::default());
+        let scoring = Scoring { ids, ctx, feeding, threads, until: None, from: None, into: None };
         each_row(model, &scoring, &|row| Ok((row.label, row.logits.to_vec())))
     }
 }
 
-/// Chunks that a self-test repeats.
+/// Tokens that a self-test repeats, in whole chunks: one of long ones, [`SELF_TEST_CHUNKS`] of short ones. What is fed
+/// three tokens at a time takes as long as ten times the text does otherwise.
+const SELF_TEST_TEXT: usize = 256;
+
+/// Chunks that a self-test repeats at most.
 const SELF_TEST_CHUNKS: usize = 2;
 
 /// Tokens that another backend repeats: the scalar one takes a second for as many of a model of 10^8 parameters.

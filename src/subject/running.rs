@@ -6,7 +6,7 @@ use super::{
     DistributionPlan, Divergences, Figure, Generated, KeptReference, KernelResult, LogitRows, SelfTest, Speed,
 };
 use crate::infer::{
-    EngineOptions, GenerateOptions, LoadedModel, Sampling, generate, generate_many, perplexity,
+    EngineOptions, GenerateOptions, LoadedModel, Passed, Sampling, generate, generate_many, perplexity_with,
 };
 use crate::oracle::StoredReference;
 use crate::record::Adapter;
@@ -24,6 +24,9 @@ const KEPT_LOGITS: usize = 256 << 20;
 /// References that are kept in memory: 50 MB each for 20,000 positions.
 const KEPT_DISTRIBUTIONS: usize = 2;
 
+/// Bytes of keys and values that are kept for perplexities, counted as f32: 4000 tokens of a model of 10^8 parameters.
+const KEPT_SEQUENCES: usize = 192 << 20;
+
 /// A loaded model with what it has already answered.
 pub(super) struct Running {
     artifact: Arc<Artifact>,
@@ -35,6 +38,8 @@ pub(super) struct Running {
     logits: Mutex<VecDeque<(Vec<u32>, Arc<LogitRows>)>>,
     /// By text and context.
     perplexities: Mutex<HashMap<(String, usize), Figure>>,
+    /// What divergences leave for perplexities of the same text.
+    passed: Passed,
     /// Where distributions are kept between runs.
     folder: Option<PathBuf>,
     /// Oldest first; at most [`KEPT_DISTRIBUTIONS`].
@@ -56,6 +61,7 @@ impl Running {
             generations: Mutex::default(),
             logits: Mutex::default(),
             perplexities: Mutex::default(),
+            passed: Passed::new(KEPT_SEQUENCES),
             folder,
             distributions: Mutex::default(),
             divergences: Mutex::default(),
@@ -148,7 +154,7 @@ impl Running {
         }
         let tokenizer = self.artifact.tokenizer()?;
         let ids = tokenizer.encode(text, true)?;
-        let found = perplexity(&self.model()?, &ids, ctx, bos_of(&tokenizer))?;
+        let found = perplexity_with(&self.model()?, &ids, ctx, bos_of(&tokenizer), &self.passed)?;
         let figure = Figure { perplexity: found.perplexity, tokens_scored: found.tokens_scored as u64 };
         lock(&self.perplexities).insert(key, figure);
         Ok(figure)
@@ -173,7 +179,7 @@ impl Running {
         if let Some(known) = lock(&self.divergences).get(&key) {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(self.with_model(|taking| taking.diverge(reference))?);
+        let found = Arc::new(self.with_model(|taking| taking.diverge(reference, &self.passed))?);
         lock(&self.divergences).insert(key, Arc::clone(&found));
         Ok(found)
     }
