@@ -236,7 +236,7 @@ fn step<L: Lanes, K: StepKind, W: Weights, const N: usize, const T: usize>(
                 let at = x[n].first + t;
                 let sum = if whole { x[n].block.offset[at] } else { x[n].halves.offset[half][at] };
                 sums[n][t] = L::splat_int(sum);
-                if !K::WIDE {
+                if !K::WIDE && offset > 0 {
                     sums[n][t] = L::shift_ints(sums[n][t], offset);
                 }
             }
