@@ -30,6 +30,21 @@ pub(super) struct Panel {
     minima: Vec<[f32; WIDTH]>, // [steps] or none
 }
 
+/// Repeats what stands for a step once for each of them, at most sixteen, so that its number is a constant: shifts by
+/// it are one instruction, and nothing branches. A macro, because a closure would be compiled without the instruction
+/// set of the kernel.
+macro_rules! each_step {
+    ($steps:expr, $s:ident => $body:block) => {
+        each_step!($steps, $s, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($steps:expr, $s:ident, $body:block, $($step:literal)*) => {
+        $(if $step < $steps {
+            let $s: usize = $step;
+            $body
+        })*
+    };
+}
+
 #[expect(clippy::needless_range_loop, reason = "constant counts over registers: an index says it plainly")]
 impl TileProduct<'_> {
     #[inline(always)]
@@ -64,13 +79,13 @@ impl TileProduct<'_> {
         for column in 0..self.columns {
             let block = self.tile.block::<E>(column);
             block.prefetch_high::<L>();
-            for s in 0..E::STEPS {
+            each_step!(E::STEPS, s => {
                 let at = (column * E::STEPS + s) * E::Step::GROUPS / 8;
                 let x = [Activations::of(self.x, at, 0)];
-                let half = (column * E::STEPS + s) % 2;
+                // Whole blocks have an even number of half steps.
                 let weights = Packed::<E>(&block, s, PhantomData);
-                step::<L, E::Step, _, 1, T>(weights, E::OFFSET, x, half, &mut acc);
-            }
+                step::<L, E::Step, _, 1, T>(weights, E::OFFSET, x, s % 2, &mut acc);
+            });
         }
         for t in 0..T.min(self.x.n()) {
             self.keep(t, acc[0][t]);
@@ -86,7 +101,8 @@ impl TileProduct<'_> {
         minima.resize(if E::Step::MIN { steps } else { 0 }, [0.0; WIDTH]);
         for column in 0..self.columns {
             let block = self.tile.block::<E>(column);
-            for s in 0..E::STEPS {
+            block.prefetch_high::<L>();
+            each_step!(E::STEPS, s => {
                 let at = column * E::STEPS + s;
                 for (g, out) in weights[at * E::Step::GROUPS..][..E::Step::GROUPS].iter_mut().enumerate() {
                     L::store_bytes(E::group::<L>(&block, s, g), out);
@@ -95,7 +111,7 @@ impl TileProduct<'_> {
                 if E::Step::MIN {
                     E::min::<L>(&block, s).store(&mut minima[at]);
                 }
-            }
+            });
         }
     }
 
@@ -220,7 +236,7 @@ fn step<L: Lanes, K: StepKind, W: Weights, const N: usize, const T: usize>(
                 let at = x[n].first + t;
                 let sum = if whole { x[n].block.offset[at] } else { x[n].halves.offset[half][at] };
                 sums[n][t] = L::splat_int(sum);
-                if !K::WIDE {
+                if !K::WIDE && offset > 0 {
                     sums[n][t] = L::shift_ints(sums[n][t], offset);
                 }
             }

@@ -148,16 +148,17 @@ impl Kernel for Batch<'_> {
     fn run<L: Lanes>(self) {
         let Batch(Product { matrix, x, rows, sink }, panel) = self;
         let vectors = x.vectors();
+        let stride = stride(vectors);
         if !matrix.width.is_multiple_of(WIDTH) {
             // The last vectors are not written whole.
             panel.clear();
         }
-        panel.resize(PANEL * vectors, [0.0; WIDTH]);
+        panel.resize(PANEL * stride, [0.0; WIDTH]);
         let mut start = rows.start;
         while start < rows.end {
             let n = PANEL.min(rows.end - start);
-            for (i, row) in panel.chunks_exact_mut(vectors).take(n).enumerate() {
-                decode::<L>(matrix, start + i, row);
+            for (i, row) in panel.chunks_exact_mut(stride).take(n).enumerate() {
+                decode::<L>(matrix, start + i, &mut row[..vectors]);
             }
             if L::LARGE_TILES {
                 tiles::<L, 4, 6>(panel, x, start..start + n, &sink);
@@ -169,8 +170,14 @@ impl Kernel for Batch<'_> {
     }
 }
 
+/// Vectors from one row of a panel to the next: an odd multiple of 512 bytes, so that rows do not meet in the same
+/// few lines of the first-level cache, as those of 1024 columns, 4 KB apart, would.
+fn stride(vectors: usize) -> usize {
+    (vectors + 7) / 16 * 16 + 8
+}
+
 thread_local! {
-    /// Decoded rows, [PANEL, vectors].
+    /// Decoded rows, [PANEL, stride].
     static PANEL_ROWS: RefCell<Vec<[f32; WIDTH]>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -243,10 +250,10 @@ fn strip<L: Lanes, const R: usize, const T: usize>(
     rows: &Range<usize>,
     sink: &Sink<'_>,
 ) {
-    let vectors = x.vectors();
+    let (vectors, stride) = (x.vectors(), stride(x.vectors()));
     let tokens: [&[[f32; WIDTH]]; T] = from_fn(|i| x.row(t + i));
-    for (first, weights) in rows.clone().step_by(R).zip(panel.chunks_exact(R * vectors)) {
-        let weights: [&[[f32; WIDTH]]; R] = from_fn(|i| &weights[i * vectors..(i + 1) * vectors]);
+    for (first, weights) in rows.clone().step_by(R).zip(panel.chunks_exact(R * stride)) {
+        let weights: [&[[f32; WIDTH]]; R] = from_fn(|i| &weights[i * stride..][..vectors]);
         for (i, sums) in tile::<L, R, T>(weights, tokens).iter().enumerate() {
             sink.put_rows(t + i, first, sums);
         }
@@ -264,10 +271,13 @@ fn tile<L: Lanes, const R: usize, const T: usize>(
     for k in 0..vectors {
         let mut w = [L::splat(0.0); R];
         for r in 0..R {
-            w[r] = L::load(&weights[r][k]);
+            // SAFETY: every slice was cut to `vectors` above. A test per slice and step would cost registers, and with
+            // them a load from the stack for half of the rows.
+            w[r] = L::load(unsafe { weights[r].get_unchecked(k) });
         }
         for (t, token) in tokens.iter().enumerate() {
-            let x = L::load(&token[k]);
+            // SAFETY: as above.
+            let x = L::load(unsafe { token.get_unchecked(k) });
             for r in 0..R {
                 acc[r][t] = w[r].fma(x, acc[r][t]);
             }

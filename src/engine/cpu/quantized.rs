@@ -39,11 +39,12 @@ pub(super) struct Block {
     pub offset: [i32; SIDE],
 }
 
-/// The same of the two halves of a block.
+/// The same of the two halves of a block, but for the offset.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct Halves {
     pub sum: [[f32; SIDE]; 2],
+    /// -32 times the sum of the elements.
     pub offset: [[i32; SIDE]; 2],
 }
 
@@ -122,7 +123,7 @@ impl Kernel for QuantizeRow<'_> {
                     sum += four.iter().map(|b| i32::from(*b as i8)).sum::<i32>();
                 }
                 halves.sum[half][self.side] = scale * sum as f32;
-                halves.offset[half][self.side] = -128 * sum;
+                halves.offset[half][self.side] = -32 * sum;
                 total += sum;
             }
             block.scale[self.side] = scale;
@@ -183,7 +184,7 @@ mod tests {
                     (-128 * (low + high), d * (low + high) as f32)
                 );
                 let offsets = [halves.offset[0][side], halves.offset[1][side]];
-                assert_eq!(offsets, [-128 * low, -128 * high]);
+                assert_eq!(offsets, [-32 * low, -32 * high]);
                 assert_eq!([halves.sum[0][side], halves.sum[1][side]], [d * low as f32, d * high as f32]);
             }
         }

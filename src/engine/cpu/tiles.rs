@@ -19,7 +19,7 @@ pub(super) trait TileEncoding {
     const STEPS: usize;
     /// How a step is computed.
     type Step: StepKind;
-    /// Where elements have an offset, it is `128 >> OFFSET`.
+    /// Where elements have an offset, it is `128 >> OFFSET`; in half steps `32 >> OFFSET`.
     const OFFSET: i32 = 0;
 
     /// Elements `4 g .. 4 g + 4` of step `s`.
@@ -345,7 +345,7 @@ impl TileEncoding for Q2K {
     #[inline(always)]
     fn min<L: Lanes>(block: &Block<'_>, s: usize) -> L {
         let min = L::field_ints::<0x0f>(L::ints_from_u8(&block.scales[s]), 4);
-        L::splat(0.0).sub(block.m::<L>().mul(L::from_ints(min)))
+        L::splat(0.0).sub(block.m::<L>()).mul(L::from_ints(min))
     }
 }
 
@@ -356,7 +356,7 @@ impl TileEncoding for Q3K {
     const HALVES: usize = 1;
     const STEPS: usize = 16;
     type Step = HalfSigned;
-    const OFFSET: i32 = 5;
+    const OFFSET: i32 = 3;
 
     #[inline(always)]
     fn group<L: Lanes>(block: &Block<'_>, s: usize, g: usize) -> L::Bytes {
@@ -399,7 +399,7 @@ fn k_scale<L: Lanes>(block: &Block<'_>, s: usize) -> L {
 
 #[inline(always)]
 fn k_min<L: Lanes>(block: &Block<'_>, s: usize) -> L {
-    L::splat(0.0).sub(block.m::<L>().mul(L::from_ints(six_bit_pair::<L>(block, s).1)))
+    L::splat(0.0).sub(block.m::<L>()).mul(L::from_ints(six_bit_pair::<L>(block, s).1))
 }
 
 impl TileEncoding for Q4K {
@@ -458,7 +458,6 @@ impl TileEncoding for Q6K {
     const HALVES: usize = 1;
     const STEPS: usize = 16;
     type Step = HalfSigned;
-    const OFFSET: i32 = 2;
 
     #[inline(always)]
     fn group<L: Lanes>(block: &Block<'_>, s: usize, g: usize) -> L::Bytes {
