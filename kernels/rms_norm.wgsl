@@ -51,4 +51,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = lane; i < p.width; i += 64u) {
         out[group.x * p.out_stride + i] = x[begin + i] * scale * weight[i];
     }
+    // What multiplies in blocks reads whole units, also of memory that another width had before.
+    for (var i = p.width + lane; i < p.out_stride; i += 64u) {
+        out[group.x * p.out_stride + i] = 0.0;
+    }
 }
