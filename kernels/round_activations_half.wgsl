@@ -50,13 +50,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = lane; i < p.units * 4u; i += 256u) {
         let low = inverse * x[row + 2u * i];
         let high = inverse * x[row + 2u * i + 1u];
-        out[base + i] = vec4(halves(low.xy), halves(low.zw), halves(high.xy), halves(high.zw));
+        out[base + i] = vec4(
+            pack2x16float(low.xy), pack2x16float(low.zw),
+            pack2x16float(high.xy), pack2x16float(high.zw),
+        );
     }
     if (lane == 0u) {
         out[base + p.units * 4u] = vec4(bitcast<u32>(scale), 0u, 0u, 0u);
     }
-}
-
-fn halves(v: vec2<f32>) -> u32 {
-    return pack2x16float(v);
 }

@@ -157,31 +157,33 @@ impl<B: Backend> Engine for Decoder<B> {
     }
 
     fn greedy(&self, sequence: SequenceId, ids: &[u32], n: usize, stop: &[u32]) -> Result<Vec<u32>> {
-        let feeds = [Feed { sequence, ids, want: Want::Last }];
-        let mut taken = self.sequences.take(&feeds)?;
-        let one = |s: &mut Sequence<B>| {
-            admit(&self.config, s.position, ids)?;
-            self.choose_ahead(s, ids, n, stop)
-        };
-        let done = taken.iter_mut().try_fold(Vec::new(), |_, s| one(s));
-        self.sequences.put_back(&feeds, taken);
-        done
+        self.alone(sequence, ids, |s| self.choose_ahead(s, ids, n, stop))
     }
 
     fn best(&self, sequence: SequenceId, ids: &[u32], k: usize) -> Result<Vec<(u32, f32)>> {
-        let feeds = [Feed { sequence, ids, want: Want::Last }];
-        let mut taken = self.sequences.take(&feeds)?;
-        let one = |s: &mut Sequence<B>| {
-            admit(&self.config, s.position, ids)?;
-            self.pick_best(s, ids, k)
-        };
-        let done = taken.iter_mut().try_fold(Vec::new(), |_, s| one(s));
-        self.sequences.put_back(&feeds, taken);
-        done
+        self.alone(sequence, ids, |s| self.pick_best(s, ids, k))
     }
 }
 
 impl<B: Backend> Decoder<B> {
+    /// What `act` makes of one sequence, which has room for `ids`.
+    fn alone<T>(
+        &self,
+        sequence: SequenceId,
+        ids: &[u32],
+        act: impl Fn(&mut Sequence<B>) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let feeds = [Feed { sequence, ids, want: Want::Last }];
+        let mut taken = self.sequences.take(&feeds)?;
+        let one = |s: &mut Sequence<B>| {
+            admit(&self.config, s.position, ids)?;
+            act(s)
+        };
+        let done = taken.iter_mut().try_fold(Vec::new(), |_, s| one(s));
+        self.sequences.put_back(&feeds, taken);
+        done
+    }
+
     fn empty_caches(&self) -> Vec<B::Cache> {
         (0..self.config.n_layers).map(|_| self.backend.cache(&self.heads)).collect()
     }

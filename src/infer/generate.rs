@@ -35,25 +35,18 @@ pub fn generate(
     let mut ahead = usize::from(on_device && matches!(options.sampling, Sampling::Greedy));
     let best = writer.sampler.needs_best().filter(|_| on_device);
     loop {
-        if ahead > 0 {
-            match writer.go_ahead(model, &fed, ahead, options, on_token)? {
-                Steps::Chosen(id) => {
-                    (fed, ahead) = (vec![id], AHEAD.min(2 * ahead));
-                    continue;
-                }
-                Steps::Ended => return Ok(writer.generation),
-                Steps::Refused => {}
+        let steps = match best {
+            _ if ahead > 0 => writer.go_ahead(model, &fed, ahead, options, on_token)?,
+            Some(k) => writer.pick(model, &fed, k, options, on_token)?,
+            None => Steps::Refused,
+        };
+        match steps {
+            Steps::Chosen(id) => {
+                (fed, ahead) = (vec![id], AHEAD.min(2 * ahead));
+                continue;
             }
-        }
-        if let Some(k) = best {
-            match writer.pick(model, &fed, k, options, on_token)? {
-                Steps::Chosen(id) => {
-                    fed = vec![id];
-                    continue;
-                }
-                Steps::Ended => return Ok(writer.generation),
-                Steps::Refused => {}
-            }
+            Steps::Ended => return Ok(writer.generation),
+            Steps::Refused => {}
         }
         let feed = Feed { session: &mut writer.session, ids: &fed, want: Want::Last };
         model.forward_many(&mut [feed], &mut logits)?;
