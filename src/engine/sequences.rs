@@ -10,10 +10,10 @@ use crate::{Error, Kind, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A pass computes so many tokens at most: few enough that their activations stay in the second-level cache, many
+/// A pass computes so many tokens at most: few enough that their activations stay in the caches of the processor, many
 /// enough that decoding the weights costs little; a multiple of the 6 and 12 tokens that products are computed for
 /// side by side. No result depends on it.
-pub(super) const PIECE: usize = 132;
+pub(super) const PIECE: usize = 264;
 
 /// Everything that a decoder remembers between passes.
 pub(super) struct Sequences<B: Backend>(Mutex<All<B>>);

@@ -8,6 +8,7 @@ use super::cache::{Kept, Segments, Sixteen};
 use super::elementwise::exp;
 use super::isa::{Isa, Kernel};
 use super::lanes::{Lanes, WIDTH};
+use super::lines::Lines;
 use super::pool::Pool;
 use super::rows::{Rows, SharedRows};
 use super::split::{Queries, SPLIT, one_split, pack};
@@ -49,9 +50,9 @@ pub(super) fn attend(
     };
     // What is left of the splits of divided blocks, [splits, rows, partial] each.
     let divided = |block: &&Block| steps(block) < block.queries.splits().len();
-    let mut left = vec![[0.0; WIDTH]; blocks.iter().filter(divided).map(Block::partials).sum()];
+    let mut left = Lines::of([0.0; WIDTH], blocks.iter().filter(divided).map(Block::partials).sum());
     let mut tasks = Vec::with_capacity(blocks.len());
-    let mut rest = left.as_mut_slice();
+    let mut rest = &mut *left;
     for block in &blocks {
         let (splits, step) = (block.queries.splits(), steps(block));
         for first in splits.clone().step_by(step) {
@@ -90,7 +91,7 @@ pub(super) fn attend(
         _ => pool.run(tasks.len(), &work),
     }
     drop(tasks);
-    let mut rest = left.as_mut_slice();
+    let mut rest = &mut *left;
     for block in blocks.iter().filter(divided) {
         let (own, after) = rest.split_at_mut(block.partials());
         rest = after;
@@ -101,14 +102,14 @@ pub(super) fn attend(
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch { packed: Vec::new(), scores: Vec::new(), left: Vec::new() })
+        RefCell::new(Scratch { packed: Vec::new(), scores: Lines::new(), left: Lines::new() })
     };
 }
 
 struct Scratch {
-    packed: Vec<f32>,          // queries, by strips
-    scores: Vec<[f32; SPLIT]>, // [rows]
-    left: Vec<Vector>,         // [splits, rows, partial]
+    packed: Vec<f32>,            // queries, by strips
+    scores: Lines<[f32; SPLIT]>, // [rows]
+    left: Lines<Vector>,         // [splits, rows, partial]
 }
 
 /// Splits of a block that one thread computes.

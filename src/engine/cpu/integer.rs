@@ -5,6 +5,7 @@
 
 use super::isa::Kernel;
 use super::lanes::{Lanes, WIDTH};
+use super::lines::Lines;
 use super::quantized::{self, Halves, Quantized, SIDE};
 use super::sink::Sink;
 use super::tiles::{self, StepKind, Tile, TileEncoding};
@@ -13,6 +14,8 @@ use std::marker::PhantomData;
 /// The rows of a tile times every token.
 pub(super) struct TileProduct<'a> {
     pub tile: Tile<'a>,
+    /// What is likely to be unpacked after it.
+    pub next: &'a [u8],
     /// Blocks per row.
     pub columns: usize,
     /// Of the tile's rows.
@@ -25,9 +28,9 @@ pub(super) struct TileProduct<'a> {
 /// Sixteen rows, unpacked.
 #[derive(Default)]
 pub(super) struct Panel {
-    weights: Vec<[u8; 64]>,    // [steps, groups]
-    scales: Vec<[f32; WIDTH]>, // [steps]
-    minima: Vec<[f32; WIDTH]>, // [steps] or none
+    weights: Lines<[u8; 64]>,    // [steps, groups]
+    scales: Lines<[f32; WIDTH]>, // [steps]
+    minima: Lines<[f32; WIDTH]>, // [steps] or none
 }
 
 /// Repeats what stands for a step once for each of them, at most sixteen, so that its number is a constant: shifts by
@@ -59,7 +62,14 @@ impl TileProduct<'_> {
         let steps = self.columns * E::STEPS;
         let groups = self.x.n().div_ceil(SIDE);
         let mut group = 0;
+        let share = self.next.len().div_ceil(groups.div_ceil(3)).max(1);
         while group < groups {
+            // The next tile is asked for while this one is multiplied, since a tile is too short a stream for the
+            // processor to foresee.
+            let next = self.next.chunks(share).nth(group / 3).unwrap_or_default();
+            for line in next.chunks(64) {
+                L::prefetch(line, 0);
+            }
             if L::LARGE_TILES {
                 match groups - group {
                     1 => self.strip::<L, E::Step, 1, SIDE>(steps, E::OFFSET, &mut group),

@@ -7,6 +7,8 @@
 use super::encodings::{self, Encoding, Visitor, WithEncoding};
 use super::isa::{Isa, Kernel};
 use super::lanes::{Lanes, WIDTH};
+use super::lines::Lines;
+use super::matrix::Piece;
 use super::rows::Rows;
 use super::sink::Sink;
 use crate::models::{RowOrder, Weight};
@@ -63,6 +65,11 @@ impl RowMatrix {
         quant::row_to_f32(&self.tensor, self.order.stored_row(r), out)
     }
 
+    /// The bytes of those of `rows` that exist, or of rows near them where they are stored in another order.
+    pub(super) fn stored(&self, rows: Range<usize>) -> &[u8] {
+        &self.tensor.bytes[rows.start * self.row_cost()..rows.end.min(self.n_rows) * self.row_cost()]
+    }
+
     /// The blocks of canonical row `r`.
     #[inline(always)]
     fn row(&self, r: usize, row_bytes: usize) -> &[u8] {
@@ -71,9 +78,9 @@ impl RowMatrix {
     }
 }
 
-/// The products of the rows `rows` with every token of `x`, into `sink`.
-pub(super) fn multiply(isa: Isa, matrix: &RowMatrix, x: &Rows, rows: Range<usize>, sink: Sink<'_>) {
-    let job = Product { matrix, x, rows, sink };
+/// The products of the rows of `piece` with every token of `x`, into `sink`.
+pub(super) fn multiply(isa: Isa, matrix: &RowMatrix, x: &Rows, piece: &Piece<'_>, sink: Sink<'_>) {
+    let job = Product { matrix, x, piece, sink };
     if x.n() == 1 && matrix.row_bytes.is_some() {
         isa.run(OneToken(job));
     } else {
@@ -84,7 +91,7 @@ pub(super) fn multiply(isa: Isa, matrix: &RowMatrix, x: &Rows, rows: Range<usize
 struct Product<'a> {
     matrix: &'a RowMatrix,
     x: &'a Rows,
-    rows: Range<usize>,
+    piece: &'a Piece<'a>,
     sink: Sink<'a>,
 }
 
@@ -106,12 +113,12 @@ impl<L: Lanes> WithEncoding for Dots<'_, L> {
 
     #[inline(always)]
     fn run<E: Encoding>(self) {
-        let Product { matrix, x, rows, sink } = self.0;
+        let Product { matrix, x, piece, sink } = self.0;
         let row_bytes = matrix.width / E::LEN * E::BYTES;
         let x = x.row(0);
         // One row at a time: memory is read in one stream, which the processor foresees; while a row's chain of fma
         // waits for its own latency, the next row has begun.
-        for r in rows {
+        for r in piece.rows.clone() {
             sink.put(0, r, dot::<L, E>(matrix.row(r, row_bytes), x));
         }
     }
@@ -139,14 +146,15 @@ impl<L: Lanes> Visitor<L> for Dot<'_, L> {
     }
 }
 
-struct Batch<'a>(Product<'a>, &'a mut Vec<[f32; WIDTH]>);
+struct Batch<'a>(Product<'a>, &'a mut Lines<[f32; WIDTH]>);
 
 impl Kernel for Batch<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Batch(Product { matrix, x, rows, sink }, panel) = self;
+        let Batch(Product { matrix, x, piece, sink }, panel) = self;
+        let rows = &piece.rows;
         let vectors = x.vectors();
         let stride = stride(vectors);
         if !matrix.width.is_multiple_of(WIDTH) {
@@ -160,10 +168,12 @@ impl Kernel for Batch<'_> {
             for (i, row) in panel.chunks_exact_mut(stride).take(n).enumerate() {
                 decode::<L>(matrix, start + i, &mut row[..vectors]);
             }
+            let next =
+                if start + n < rows.end { matrix.stored(start + n..start + n + PANEL) } else { piece.next };
             if L::LARGE_TILES {
-                tiles::<L, 4, 6>(panel, x, start..start + n, &sink);
+                tiles::<L, 4, 6>(panel, x, start..start + n, next, &sink);
             } else {
-                tiles::<L, 2, 3>(panel, x, start..start + n, &sink);
+                tiles::<L, 2, 3>(panel, x, start..start + n, next, &sink);
             }
             start += n;
         }
@@ -178,7 +188,7 @@ fn stride(vectors: usize) -> usize {
 
 thread_local! {
     /// Decoded rows, [PANEL, stride].
-    static PANEL_ROWS: RefCell<Vec<[f32; WIDTH]>> = const { RefCell::new(Vec::new()) };
+    static PANEL_ROWS: RefCell<Lines<[f32; WIDTH]>> = const { RefCell::new(Lines::new()) };
 }
 
 /// Canonical row `r` into whole vectors; lanes beyond the width stay 0.
@@ -222,19 +232,22 @@ fn tiles<L: Lanes, const R: usize, const T: usize>(
     panel: &[[f32; WIDTH]],
     x: &Rows,
     rows: Range<usize>,
+    next: &[u8],
     sink: &Sink<'_>,
 ) {
     let mut t = 0;
+    // Asked for while this panel is multiplied: a stream of a panel is too short for the processor to foresee.
+    let mut next = next.chunks(next.len().div_ceil(x.n().div_ceil(T)).max(1));
     while t < x.n() {
         let left = x.n() - t;
         if left >= T {
-            strip::<L, R, T>(panel, x, t, &rows, sink);
+            strip::<L, R, T>(panel, x, t, &rows, next.next().unwrap_or_default(), sink);
             t += T;
         } else if left >= 3 {
-            strip::<L, R, 3>(panel, x, t, &rows, sink);
+            strip::<L, R, 3>(panel, x, t, &rows, next.next().unwrap_or_default(), sink);
             t += 3;
         } else {
-            strip::<L, R, 1>(panel, x, t, &rows, sink);
+            strip::<L, R, 1>(panel, x, t, &rows, &[], sink);
             t += 1;
         }
     }
@@ -248,12 +261,17 @@ fn strip<L: Lanes, const R: usize, const T: usize>(
     x: &Rows,
     t: usize,
     rows: &Range<usize>,
+    next: &[u8],
     sink: &Sink<'_>,
 ) {
     let (vectors, stride) = (x.vectors(), stride(x.vectors()));
     let tokens: [&[[f32; WIDTH]]; T] = from_fn(|i| x.row(t + i));
+    let mut next = next.chunks(next.len().div_ceil(PANEL / R).max(1));
     for (first, weights) in rows.clone().step_by(R).zip(panel.chunks_exact(R * stride)) {
         let weights: [&[[f32; WIDTH]]; R] = from_fn(|i| &weights[i * stride..][..vectors]);
+        for line in next.next().unwrap_or_default().chunks(64) {
+            L::prefetch(line, 0);
+        }
         for (i, sums) in tile::<L, R, T>(weights, tokens).iter().enumerate() {
             sink.put_rows(t + i, first, sums);
         }

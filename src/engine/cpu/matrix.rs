@@ -2,6 +2,7 @@
 //! kernels of `fast` numerics.
 
 use super::isa::Isa;
+use super::lanes::WIDTH;
 use super::matmul::{self, RowMatrix};
 use super::pool::Pool;
 use super::quantized::Quantized;
@@ -11,6 +12,14 @@ use super::tile_matrix::TileMatrix;
 use crate::Result;
 use crate::models::Weight;
 use std::ops::Range;
+
+/// Rows of a matrix that belong to one task.
+pub(super) struct Piece<'a> {
+    /// They start at a multiple of 16.
+    pub rows: Range<usize>,
+    /// What the same thread is likely to decode after them.
+    pub next: &'a [u8],
+}
 
 /// A weight `[rows, width]`.
 pub struct Matrix(Form);
@@ -63,6 +72,14 @@ impl Matrix {
         }
     }
 
+    /// The bytes of the sixteen rows from `row` on, or of rows near them where they are stored in another order.
+    pub(super) fn stored(&self, row: usize) -> &[u8] {
+        match &self.0 {
+            Form::Rows(m) => m.stored(row..row + WIDTH),
+            Form::Tiles(m) => m.tile(row / WIDTH),
+        }
+    }
+
     /// Canonical row `r`, decoded.
     pub(super) fn read_row(&self, r: usize, out: &mut [f32]) -> Result<()> {
         match &self.0 {
@@ -71,21 +88,21 @@ impl Matrix {
         }
     }
 
-    /// The products of the rows `rows`, which start at a multiple of 16, with every token of `x`, into `sink`.
+    /// The products of the rows of `piece` with every token of `x`, into `sink`.
     /// `quantized` is `x` where this matrix is tiled.
     pub(super) fn multiply(
         &self,
         isa: Isa,
         x: &Rows,
         quantized: Option<&Quantized>,
-        rows: Range<usize>,
+        piece: &Piece<'_>,
         sink: Sink<'_>,
     ) {
         match &self.0 {
-            Form::Rows(m) => matmul::multiply(isa, m, x, rows, sink),
+            Form::Rows(m) => matmul::multiply(isa, m, x, piece, sink),
             Form::Tiles(m) => {
                 let x = quantized.expect("activations are quantised where a matrix is tiled");
-                m.multiply(isa, x, rows, sink);
+                m.multiply(isa, x, piece, sink);
             }
         }
     }

@@ -12,6 +12,7 @@ mod integer;
 mod isa;
 mod lanes;
 mod limits;
+mod lines;
 mod matmul;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
@@ -38,13 +39,14 @@ use crate::stats::argmax;
 use crate::{Error, Kind, Result};
 use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
 use lanes::WIDTH;
+use lines::Lines;
+use matrix::Piece;
 use pool::Pool;
 use quantized::Quantized;
 use rows::SharedRows;
 use sink::{Sink, Store};
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 pub use cache::Cache;
@@ -73,8 +75,8 @@ impl Numerics {
 }
 
 /// Bytes of weights, times tokens, that a task should hold. A token reads weights at the speed of memory only in long
-/// streams: tasks of a sixteenth of this cost a fifth of that speed.
-const TASK_COST: usize = 1 << 20;
+/// streams: tasks of an eighth of this cost an eighth of that speed.
+const TASK_COST: usize = 1 << 18;
 
 /// Vectors of activations that a task of simple arithmetic should hold, some microseconds of work; fewer in all are
 /// left to the caller.
@@ -95,11 +97,11 @@ thread_local! {
 /// f32 values, padded with zeros to whole vectors.
 pub struct Vector {
     len: usize,
-    data: Vec<[f32; WIDTH]>,
+    data: Lines<[f32; WIDTH]>,
 }
 
-/// Multiplies rows of matrix `i`, with the quantised activations where some matrix is tiled.
-type Work<'a> = dyn Fn(usize, Range<usize>, Option<&Quantized>) + Sync + 'a;
+/// Multiplies a piece of matrix `i`, with the quantised activations where some matrix is tiled.
+type Work<'a> = dyn Fn(usize, &Piece<'_>, Option<&Quantized>) + Sync + 'a;
 
 impl Cpu {
     /// The best instruction set of this processor, or the one that [`ISA_VARIABLE`] names, on so many threads but
@@ -133,7 +135,7 @@ impl Cpu {
         wanted.min(fair).next_multiple_of(WIDTH)
     }
 
-    /// Calls `work(i, rows, quantized x)` for pieces of the rows of every matrix `i`; `partner` is multiplied
+    /// Calls `work(i, piece, quantized x)` for pieces of the rows of every matrix `i`; `partner` is multiplied
     /// together with the only one.
     fn over_rows(&self, matrices: &[&Matrix], partner: Option<&Matrix>, x: &Rows, work: &Work<'_>) {
         let mut pieces = Vec::new();
@@ -150,7 +152,8 @@ impl Cpu {
             });
             self.pool.run(pieces.len(), &|task| {
                 let (i, rows) = &pieces[task];
-                work(*i, rows.clone(), quantized);
+                let next = pieces.get(task + 1).map_or(&[][..], |(i, rows)| matrices[*i].stored(rows.start));
+                work(*i, &Piece { rows: rows.clone(), next }, quantized);
             });
         });
     }
@@ -184,7 +187,7 @@ impl Cpu {
             rule: norm.rule,
             width,
             weight: &norm.weight.data,
-            bias: norm.bias.as_ref().map(|b| b.data.as_slice()),
+            bias: norm.bias.as_ref().map(|b| &*b.data),
             x,
             out,
         });
@@ -237,7 +240,7 @@ impl Backend for Cpu {
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vector> {
-        let mut data = vec![[0.0; WIDTH]; values.len().div_ceil(WIDTH)];
+        let mut data = Lines::of([0.0; WIDTH], values.len().div_ceil(WIDTH));
         data.as_flattened_mut()[..values.len()].copy_from_slice(&values);
         Ok(Vector { len: values.len(), data })
     }
@@ -350,20 +353,20 @@ impl Backend for Cpu {
             out.set_n(x.n());
             out.shared()
         });
-        self.over_rows(&weights.map(|w| &w.weight), None, x, &|i, rows, quantized| {
+        self.over_rows(&weights.map(|w| &w.weight), None, x, &|i, piece, quantized| {
             // SAFETY: the pieces of one matrix do not overlap, and every matrix has its own output.
-            let sink = unsafe { Sink::new(weights[i].bias(), (Store::Set, outs[i]), rows.clone()) };
-            weights[i].weight.multiply(self.isa, x, quantized, rows, sink);
+            let sink = unsafe { Sink::new(weights[i].bias(), (Store::Set, outs[i]), piece.rows.clone()) };
+            weights[i].weight.multiply(self.isa, x, quantized, piece, sink);
         });
         Ok(())
     }
 
     fn linear_add(&self, linear: &Linear<Self>, x: &Rows, residual: &mut Rows) -> Result<()> {
         let out = residual.shared();
-        self.over_rows(&[&linear.weight], None, x, &|_, rows, quantized| {
+        self.over_rows(&[&linear.weight], None, x, &|_, piece, quantized| {
             // SAFETY: the pieces do not overlap.
-            let sink = unsafe { Sink::new(linear.bias(), (Store::Add, out), rows.clone()) };
-            linear.weight.multiply(self.isa, x, quantized, rows, sink);
+            let sink = unsafe { Sink::new(linear.bias(), (Store::Add, out), piece.rows.clone()) };
+            linear.weight.multiply(self.isa, x, quantized, piece, sink);
         });
         Ok(())
     }
@@ -402,19 +405,21 @@ impl Backend for Cpu {
         out.set_n(x.n());
         let out = out.shared();
         // Both weights of a piece belong to one task, so that what it activates is still in the cache.
-        self.over_rows(&[&gate.weight], Some(&up.weight), x, &|_, rows, quantized| {
+        self.over_rows(&[&gate.weight], Some(&up.weight), x, &|_, piece, quantized| {
+            let rows = &piece.rows;
             let width = rows.len();
             let mut up_values = vec![0.0; x.n() * width];
             let ups = SharedRows::shifted(&mut up_values, rows.clone());
             // SAFETY: the pieces do not overlap; `ups` belongs to this task alone.
             let (gate_sink, up_sink) = unsafe {
                 (
-                    Sink::new(gate.bias(), (Store::Set, out), rows.clone()),
-                    Sink::new(up.bias(), (Store::Set, ups), rows.clone()),
+                    Sink::new(gate.bias(), (Store::Set, out), piece.rows.clone()),
+                    Sink::new(up.bias(), (Store::Set, ups), piece.rows.clone()),
                 )
             };
-            gate.weight.multiply(self.isa, x, quantized, rows.clone(), gate_sink);
-            up.weight.multiply(self.isa, x, quantized, rows.clone(), up_sink);
+            let first = Piece { rows: rows.clone(), next: up.weight.stored(rows.start) };
+            gate.weight.multiply(self.isa, x, quantized, &first, gate_sink);
+            up.weight.multiply(self.isa, x, quantized, piece, up_sink);
             for (t, up) in up_values.chunks_exact(width).enumerate() {
                 // SAFETY: as above.
                 let gate = unsafe { out.slice(t, rows.start, rows.end) };
@@ -430,13 +435,13 @@ impl Backend for Cpu {
     fn gelu(&self, up: &Linear<Self>, x: &Rows, out: &mut Rows) -> Result<()> {
         out.set_n(x.n());
         let out = out.shared();
-        self.over_rows(&[&up.weight], None, x, &|_, rows, quantized| {
+        self.over_rows(&[&up.weight], None, x, &|_, piece, quantized| {
             // SAFETY: the pieces do not overlap.
-            let sink = unsafe { Sink::new(up.bias(), (Store::Set, out), rows.clone()) };
-            up.weight.multiply(self.isa, x, quantized, rows.clone(), sink);
+            let sink = unsafe { Sink::new(up.bias(), (Store::Set, out), piece.rows.clone()) };
+            up.weight.multiply(self.isa, x, quantized, piece, sink);
             for t in 0..x.n() {
                 // SAFETY: as above.
-                self.isa.run(Gelu(unsafe { out.slice(t, rows.start, rows.end) }));
+                self.isa.run(Gelu(unsafe { out.slice(t, piece.rows.start, piece.rows.end) }));
             }
         });
         Ok(())
@@ -458,10 +463,10 @@ impl Backend for Cpu {
 
         let vocab = head.n_rows();
         let out = SharedRows::new(logits, vocab, vocab);
-        self.over_rows(&[head], None, &normed, &|_, rows, quantized| {
+        self.over_rows(&[head], None, &normed, &|_, piece, quantized| {
             // SAFETY: the pieces do not overlap.
-            let sink = unsafe { Sink::new(None, (Store::Set, out), rows.clone()) };
-            head.multiply(self.isa, &normed, quantized, rows, sink);
+            let sink = unsafe { Sink::new(None, (Store::Set, out), piece.rows.clone()) };
+            head.multiply(self.isa, &normed, quantized, piece, sink);
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Activations: rows of f32, padded with zeros to whole vectors of 16 lanes.
 
 use super::lanes::WIDTH;
+use super::lines::Lines;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -8,12 +9,12 @@ use std::ops::Range;
 pub struct Rows {
     width: usize,
     n: usize,
-    data: Vec<[f32; WIDTH]>, // [n, vectors]
+    data: Lines<[f32; WIDTH]>, // [n, vectors]
 }
 
 impl Rows {
     pub(super) fn new(width: usize) -> Rows {
-        Rows { width, n: 0, data: Vec::new() }
+        Rows { width, n: 0, data: Lines::new() }
     }
 
     pub(super) fn n(&self) -> usize {

@@ -6,6 +6,7 @@
 use super::cache::{SEGMENT, Segments, Sixteen, TILES};
 use super::elementwise::weigh;
 use super::lanes::{Lanes, WIDTH};
+use super::lines::Lines;
 use crate::engine::{Heads, visible};
 use std::array::from_fn;
 use std::ops::Range;
@@ -125,7 +126,7 @@ pub(super) fn one_split<L: Lanes, E: Sixteen>(
     packed: &[f32],
     cache: &Segments<E>,
     split: usize,
-    scores: &mut Vec<[f32; SPLIT]>,
+    scores: &mut Lines<[f32; SPLIT]>,
     out: &mut [Vector],
 ) {
     let (rows, step, base) = (queries.rows(), queries.strip::<L>(), split * SPLIT);

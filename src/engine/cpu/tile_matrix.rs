@@ -2,6 +2,7 @@
 
 use super::integer::{Panel, Run, TileProduct};
 use super::isa::Isa;
+use super::matrix::Piece;
 use super::pool::Pool;
 use super::quantized::Quantized;
 use super::sink::Sink;
@@ -12,7 +13,7 @@ use crate::tensor::{Bytes, DType, Pages};
 use crate::{Error, Kind, Result};
 use std::cell::RefCell;
 use std::marker::PhantomData;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// A weight `[rows, width]` in tiles.
@@ -132,12 +133,14 @@ impl TileMatrix {
         Ok(())
     }
 
-    /// The products of the rows `rows`, which start at a tile, with every token of `x`.
-    pub(super) fn multiply(&self, isa: Isa, x: &Quantized, rows: Range<usize>, sink: Sink<'_>) {
-        debug_assert!(rows.start.is_multiple_of(tiled::ROWS) && x.width() == self.width);
+    /// The products of the rows of `piece` with every token of `x`.
+    pub(super) fn multiply(&self, isa: Isa, x: &Quantized, piece: &Piece<'_>, sink: Sink<'_>) {
+        debug_assert!(piece.rows.start.is_multiple_of(tiled::ROWS) && x.width() == self.width);
+        let tiles = piece.rows.start / tiled::ROWS..piece.rows.end.div_ceil(tiled::ROWS);
         PANEL.with_borrow_mut(|panel| {
-            for t in rows.start / tiled::ROWS..rows.end.div_ceil(tiled::ROWS) {
-                let job = Job { matrix: self, isa, tile: t, x, panel, sink: &sink };
+            for t in tiles.clone() {
+                let next = if t + 1 < tiles.end { self.tile(t + 1) } else { piece.next };
+                let job = Job { matrix: self, isa, tile: t, next, x, panel, sink: &sink };
                 match self.dtype {
                     Some(dtype) => job.dispatch(dtype),
                     None => job.run::<Flat8>(32),
@@ -146,7 +149,7 @@ impl TileMatrix {
         });
     }
 
-    fn tile(&self, t: usize) -> &[u8] {
+    pub(super) fn tile(&self, t: usize) -> &[u8] {
         &self.tiles[t * self.tile_bytes..(t + 1) * self.tile_bytes]
     }
 }
@@ -203,6 +206,7 @@ struct Job<'a> {
     matrix: &'a TileMatrix,
     isa: Isa,
     tile: usize,
+    next: &'a [u8],
     x: &'a Quantized,
     panel: &'a mut Panel,
     sink: &'a Sink<'a>,
@@ -230,6 +234,7 @@ impl Job<'_> {
         self.isa.run(Run(
             TileProduct {
                 tile: Tile::new(self.matrix.tile(self.tile), self.matrix.factor),
+                next: self.next,
                 columns,
                 first_row: self.tile * tiled::ROWS,
                 x: self.x,
@@ -346,7 +351,7 @@ mod tests {
                     out.set_n(n);
                     // SAFETY: nobody else has `out`.
                     let sink = unsafe { Sink::new(None, (Store::Set, out.shared()), 0..n_rows) };
-                    matrix.multiply(isa, &quantized, 0..n_rows, sink);
+                    matrix.multiply(isa, &quantized, &Piece { rows: 0..n_rows, next: &[] }, sink);
                     let bound = tolerance.bound(&expected);
                     for (i, e) in expected.iter().enumerate() {
                         let found = out.values(i / n_rows)[i % n_rows];
