@@ -3,7 +3,7 @@
 //! A tile is 16 consecutive rows of a tensor `[rows, row_len]`; the last one is padded with rows of zero bytes. It
 //! holds block after block of those rows, field after field of a block, each `[len / unit][16 rows][unit bytes]`. Quants
 //! have units of 4 bytes, so that 64 bytes hold four neighbors of each of 16 rows. Nothing is computed: a tile
-//! is a permutation of its rows' bytes (for the fifth bits of Q5_0 and Q5_1, of their bits).
+//! is a permutation of its rows' bytes (for the fifth bits of Q5_0 and Q5_1 and the quants of Q6_K, of their bits).
 //!
 //! Fields come in the order in which a product needs them, so that it reads one stream of memory from start to end:
 //! a processor foresees one stream well, and several hardly.
@@ -100,6 +100,7 @@ pub fn pack_tile(dtype: DType, rows: [Option<&[u8]>; ROWS], out: &mut [u8]) {
                     Unit::Two => spread::<2>(bytes, r, cell),
                     Unit::Four => spread::<4>(bytes, r, cell),
                     Unit::HighBits => cell.as_chunks_mut().0[r] = by_four(word(bytes)),
+                    Unit::Sixes => spread::<4>(by_step(bytes).as_flattened(), r, cell),
                 }
             }
             rest = behind;
@@ -124,6 +125,11 @@ pub fn unpack_row(dtype: DType, tile: &[u8], row: usize, out: &mut [u8]) {
                 Unit::Two => collect::<2>(cell, row, bytes),
                 Unit::Four => collect::<4>(cell, row, bytes),
                 Unit::HighBits => bytes.copy_from_slice(&in_order(cell.as_chunks().0[row])),
+                Unit::Sixes => {
+                    let mut steps = [[0; SIXES]; STEPS];
+                    collect::<4>(cell, row, steps.as_flattened_mut());
+                    by_nibbles(&steps, bytes);
+                }
             }
             rest = behind;
         }
@@ -170,6 +176,8 @@ enum Unit {
     Four,
     /// The word with the fifth bits of 32 elements, as [`by_four`] has it.
     HighBits,
+    /// The quants of a block of Q6_K as [`by_step`] has them, in units of four.
+    Sixes,
 }
 
 const fn bytes(offset: usize, len: usize) -> Field {
@@ -188,6 +196,10 @@ const fn high_bits(offset: usize) -> Field {
     Field { offset, len: 4, unit: Unit::HighBits }
 }
 
+const fn sixes(offset: usize) -> Field {
+    Field { offset, len: STEPS * SIXES, unit: Unit::Sixes }
+}
+
 /// The fields of an encoding's blocks in tiles, in their order; none where it has no tiles.
 fn fields(dtype: DType) -> &'static [Field] {
     use DType::*;
@@ -201,7 +213,7 @@ fn fields(dtype: DType) -> &'static [Field] {
         Q3_K => const { &[half(108), bytes(96, 12), quants(0, 32), quants(32, 64)] },
         Q4_K => const { &[half(0), half(2), bytes(4, 12), quants(16, 128)] },
         Q5_K => const { &[half(0), half(2), bytes(4, 12), quants(16, 32), quants(48, 128)] },
-        Q6_K => const { &[half(208), bytes(192, 16), quants(128, 64), quants(0, 128)] },
+        Q6_K => const { &[half(208), bytes(192, 16), sixes(0)] },
         F32 | F16 | BF16 | F64 | I8 | I16 | I32 | I64 | U8 => &[],
         IQ2_XXS | IQ2_XS | IQ3_XXS | IQ1_S | IQ4_NL | IQ3_S | IQ2_S | IQ4_XS | IQ1_M | TQ1_0 | TQ2_0
         | MXFP4 => &[],
@@ -258,6 +270,51 @@ fn in_order(bytes: [u8; 4]) -> [u8; 4] {
         word |= ((pairs | pairs << 3) & 0x1111_1111) << j;
     }
     word.to_le_bytes()
+}
+
+/// Sub-blocks of Q6_K: 16 elements each.
+const STEPS: usize = 16;
+
+/// Bytes of their quants.
+const SIXES: usize = 12;
+
+/// Where sub-block `step` has its quants in a block of Q6_K: its sixteen bytes of nibbles, whether they are the high
+/// ones, its sixteen bytes of pairs, and the first bit of its pair in each.
+const fn places(step: usize) -> (usize, u32, usize, u32) {
+    let (half, quarter, side) = (step / 8, step / 2 % 4, step % 2 * 16);
+    let nibbles = half * 64 + quarter % 2 * 32 + side;
+    (nibbles, quarter as u32 / 2 * 4, 128 + half * 32 + side, 2 * quarter as u32)
+}
+
+/// The quants of a block of Q6_K, whose four low and two high bits stand apart, sub-block by sub-block: bytes 0 to 11 hold
+/// elements 0 to 11, and above them the pairs of elements 12 to 15, the lowest above 8 to 11, the highest above 0 to
+/// 3. So one stream of memory has all of a sub-block, and three of four groups take one operation.
+fn by_step(block: &[u8]) -> [[u8; SIXES]; STEPS] {
+    std::array::from_fn(|step| {
+        let (nibbles, low, pairs, high) = places(step);
+        let (nibbles, pairs) = (&block[nibbles..nibbles + 16], &block[pairs..pairs + 16]);
+        let element = |l: usize| nibbles[l] >> low & 0x0f | (pairs[l] >> high & 3) << 4;
+        std::array::from_fn(|l| {
+            let last = element(12 + l % 4);
+            element(l) | (last >> (4 - l / 4 * 2) & 3) << 6
+        })
+    })
+}
+
+/// The inverse of [`by_step`].
+fn by_nibbles(steps: &[[u8; SIXES]; STEPS], block: &mut [u8]) {
+    block.fill(0);
+    for (step, bytes) in steps.iter().enumerate() {
+        let (nibbles, low, pairs, high) = places(step);
+        for l in 0..16usize {
+            let element = match l.checked_sub(SIXES) {
+                None => bytes[l] & 0x3f,
+                Some(j) => bytes[8 + j] >> 6 | bytes[4 + j] >> 6 << 2 | bytes[j] >> 6 << 4,
+            };
+            block[nibbles + l] |= (element & 0x0f) << low;
+            block[pairs + l] |= element >> 4 << high;
+        }
+    }
 }
 
 /// The size of the tiles of such a tensor.
@@ -376,8 +433,8 @@ mod tests {
                     (0, 2, 32),
                 ],
             ),
-            // Per block of 3360: d, scales from 32, high bits from 288, low bits from 1312.
-            (Q6_K, &[(3, 7, 1391), (0, 128, 288), (4, 192, 36), (4, 210 + 193, 3412), (15, 209, 31)]),
+            // Per block of 3360: d, scales from 32; the quants from 288 are no bytes of a row.
+            (Q6_K, &[(3, 208, 6), (0, 192, 32), (4, 192, 36), (4, 210 + 193, 3412), (15, 209, 31)]),
         ] {
             let tensor = random(dtype, ROWS, 2, 9);
             let tiles = pack(&tensor, threads(1)).unwrap();
@@ -401,6 +458,34 @@ mod tests {
         let tensor = Tensor { dtype: Q5_1, shape: [16, 32].into(), bytes: Bytes::from_vec(rows) };
         let tiles = pack(&tensor, threads(1)).unwrap();
         assert_eq!(tiles[64 + 24..64 + 28], [0, 0, 128, 1]);
+    }
+
+    #[test]
+    fn six_bits_stand_by_sub_block_with_the_last_four_above_the_others() {
+        // Element 5 of sub-block 0 (half 0, quarter 0), 13 of sub-block 7 (quarter 3, side 1), 1 of 8 (half 1).
+        let mut block = [0; 192];
+        block[5] = 0x0b;
+        block[128 + 5] = 0x02;
+        block[32 + 16 + 13] = 0xd0;
+        block[128 + 16 + 13] = 0x40;
+        block[64 + 1] = 0x01;
+        let steps = by_step(&block);
+        let mut expected = [[0; 12]; 16];
+        expected[0][5] = 0x2b;
+        // 0x1d = 01 11 01: above elements 1, 5 and 9.
+        (expected[7][1], expected[7][5], expected[7][9]) = (0x40, 0xc0, 0x40);
+        expected[8][1] = 1;
+        assert_eq!(steps, expected);
+        let mut again = [0xff; 192];
+        by_nibbles(&steps, &mut again);
+        assert_eq!(again, block);
+        // In a tile: row 3's byte 5 of sub-block 0 is in its second line.
+        let mut rows = vec![0; 16 * 210];
+        rows[3 * 210..][..192].copy_from_slice(&block);
+        let tensor = Tensor { dtype: Q6_K, shape: [16, 256].into(), bytes: Bytes::from_vec(rows) };
+        let tiles = pack(&tensor, threads(1)).unwrap();
+        assert_eq!(tiles[288 + 64 + 4 * 3 + 1], 0x2b);
+        assert_eq!(tiles[288 + 7 * 192 + 2 * 64 + 4 * 3 + 1], 0x40);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::lanes::{Lanes, WIDTH};
 use super::lines::Lines;
 use super::pool::Pool;
 use super::rows::{Rows, SharedRows};
-use super::split::{Queries, SPLIT, one_split, pack};
+use super::split::{self, Queries, one_split, pack};
 use crate::engine::{Heads, Part};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -101,15 +101,14 @@ pub(super) fn attend(
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch { packed: Vec::new(), scores: Lines::new(), left: Lines::new() })
-    };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+#[derive(Default)]
 struct Scratch {
-    packed: Vec<f32>,            // queries, by strips
-    scores: Lines<[f32; SPLIT]>, // [rows]
-    left: Lines<Vector>,         // [splits, rows, partial]
+    packed: Vec<f32>,    // queries, by strips
+    left: Lines<Vector>, // [splits, rows, partial]
+    split: split::Scratch,
 }
 
 /// Splits of a block that one thread computes.
@@ -206,11 +205,11 @@ impl<E: Sixteen> Kernel for Splits<'_, E> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Scratch { packed, scores, .. } = self.scratch;
+        let Scratch { packed, split: scratch, .. } = self.scratch;
         pack::<L>(self.queries, self.rows, packed);
         let each = self.queries.rows() * self.queries.partial();
         for (split, left) in self.splits.zip(self.left.chunks_exact_mut(each)) {
-            one_split::<L, E>(self.queries, packed, self.cache, split, scores, left);
+            one_split::<L, E>(self.queries, packed, self.cache, split, scratch, left);
         }
     }
 }

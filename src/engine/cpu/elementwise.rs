@@ -146,13 +146,17 @@ pub(super) fn weigh<L: Lanes>(scores: &mut [Vector], seen: Range<usize>) -> (f32
     }
     let largest = max.largest();
     let max = L::splat(largest);
-    for s in scores.iter_mut() {
-        exp(L::load(s).sub(max)).store(s);
-    }
-    fill_unseen(scores, &seen, 0.0);
     let mut sum = L::splat(0.0);
-    for s in scores.iter() {
-        sum = sum.add(L::load(s));
+    for (i, s) in scores.iter_mut().enumerate() {
+        let mut e = exp(L::load(s).sub(max));
+        e.store(s);
+        let whole = seen.start <= i * WIDTH && (i + 1) * WIDTH <= seen.end;
+        if !whole {
+            let within = |lane: usize| seen.contains(&(i * WIDTH + lane));
+            (0..WIDTH).filter(|lane| !within(*lane)).for_each(|lane| s[lane] = 0.0);
+            e = L::load(s);
+        }
+        sum = sum.add(e);
     }
     (largest, sum.sum())
 }

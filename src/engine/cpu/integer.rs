@@ -4,7 +4,7 @@
 //! One to four tokens multiply weights as they are unpacked in registers; more share a panel of unpacked rows.
 
 use super::isa::Kernel;
-use super::lanes::{Lanes, WIDTH};
+use super::lanes::{Lanes, WIDTH, ask_for};
 use super::lines::Lines;
 use super::quantized::{self, Halves, Quantized, SIDE};
 use super::sink::Sink;
@@ -67,9 +67,7 @@ impl TileProduct<'_> {
             // The next tile is asked for while this one is multiplied, since a tile is too short a stream for the
             // processor to foresee.
             let next = self.next.chunks(share).nth(group / 3).unwrap_or_default();
-            for line in next.chunks(64) {
-                L::prefetch(line, 0);
-            }
+            ask_for::<L>(next);
             if L::LARGE_TILES {
                 match groups - group {
                     1 => self.strip::<L, E::Step, 1, SIDE>(steps, E::OFFSET, &mut group),

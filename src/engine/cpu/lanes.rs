@@ -57,6 +57,14 @@ pub(crate) trait Lanes: Quads {
     fn to_f16(self) -> [u8; 32];
 }
 
+/// Asks for every cache line of `bytes`.
+#[inline(always)]
+pub(super) fn ask_for<L: Lanes>(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        L::prefetch(line, 0);
+    }
+}
+
 /// The definition: plain loops over an array.
 #[derive(Clone, Copy)]
 pub(super) struct Scalar(pub(super) [f32; 16]);

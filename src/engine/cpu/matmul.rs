@@ -6,7 +6,7 @@
 
 use super::encodings::{self, Encoding, Visitor, WithEncoding};
 use super::isa::{Isa, Kernel};
-use super::lanes::{Lanes, WIDTH};
+use super::lanes::{Lanes, WIDTH, ask_for};
 use super::lines::Lines;
 use super::matrix::Piece;
 use super::rows::Rows;
@@ -269,9 +269,7 @@ fn strip<L: Lanes, const R: usize, const T: usize>(
     let mut next = next.chunks(next.len().div_ceil(PANEL / R).max(1));
     for (first, weights) in rows.clone().step_by(R).zip(panel.chunks_exact(R * stride)) {
         let weights: [&[[f32; WIDTH]]; R] = from_fn(|i| &weights[i * stride..][..vectors]);
-        for line in next.next().unwrap_or_default().chunks(64) {
-            L::prefetch(line, 0);
-        }
+        ask_for::<L>(next.next().unwrap_or_default());
         for (i, sums) in tile::<L, R, T>(weights, tokens).iter().enumerate() {
             sink.put_rows(t + i, first, sums);
         }

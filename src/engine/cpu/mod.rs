@@ -18,6 +18,7 @@ mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod peaks;
+mod pieces;
 mod pool;
 mod quads;
 #[cfg(target_arch = "aarch64")]
@@ -41,6 +42,7 @@ use elementwise::{Gelu, GeluMul, NormRow, SiluMul};
 use lanes::WIDTH;
 use lines::Lines;
 use matrix::Piece;
+use pieces::Pieces;
 use pool::Pool;
 use quantized::Quantized;
 use rows::SharedRows;
@@ -73,10 +75,6 @@ impl Numerics {
         }
     }
 }
-
-/// Bytes of weights, times tokens, that a task should hold. A token reads weights at the speed of memory only in long
-/// streams: tasks of an eighth of this cost an eighth of that speed.
-const TASK_COST: usize = 1 << 18;
 
 /// Vectors of activations that a task of simple arithmetic should hold, some microseconds of work; fewer in all are
 /// left to the caller.
@@ -128,31 +126,22 @@ impl Cpu {
         Ok(Cpu { isa, pool, numerics })
     }
 
-    /// Splits the rows of `matrix` into tasks of about [`TASK_COST`], in multiples of `WIDTH` rows.
-    fn rows_per_task(&self, matrix: &Matrix, tokens: usize) -> usize {
-        let fair = matrix.n_rows().div_ceil(self.pool.threads());
-        let wanted = TASK_COST / (matrix.row_cost().max(1) * tokens) + 1;
-        wanted.min(fair).next_multiple_of(WIDTH)
-    }
-
     /// Calls `work(i, piece, quantized x)` for pieces of the rows of every matrix `i`; `partner` is multiplied
     /// together with the only one.
     fn over_rows(&self, matrices: &[&Matrix], partner: Option<&Matrix>, x: &Rows, work: &Work<'_>) {
-        let mut pieces = Vec::new();
-        for (i, matrix) in matrices.iter().enumerate() {
-            let step = self.rows_per_task(matrix, x.n() * (1 + usize::from(partner.is_some())));
-            let starts = (0..matrix.n_rows()).step_by(step);
-            pieces.extend(starts.map(|start| (i, start..(start + step).min(matrix.n_rows()))));
-        }
+        let costs = x.n() * (1 + usize::from(partner.is_some()));
+        let pieces = Pieces::new(matrices, costs, self.pool.threads());
         QUANTIZED.with_borrow_mut(|quantized| {
             let tiled = matrices.iter().copied().chain(partner).any(Matrix::is_tiled);
             let quantized = tiled.then(|| {
                 quantized.fill(self.isa, &self.pool, x);
                 &*quantized
             });
-            self.pool.run(pieces.len(), &|task| {
-                let (i, rows) = &pieces[task];
-                let next = pieces.get(task + 1).map_or(&[][..], |(i, rows)| matrices[*i].stored(rows.start));
+            self.pool.run_shares(pieces.all.len(), |thread| pieces.first[thread], &|task| {
+                let (i, rows) = &pieces.all[task];
+                // One token reads every row once, in a stream that needs no asking ahead.
+                let next = pieces.all.get(task + 1).filter(|_| x.n() > 1);
+                let next = next.map_or(&[][..], |(i, rows)| matrices[*i].stored(rows.start));
                 work(*i, &Piece { rows: rows.clone(), next }, quantized);
             });
         });
@@ -417,7 +406,8 @@ impl Backend for Cpu {
                     Sink::new(up.bias(), (Store::Set, ups), piece.rows.clone()),
                 )
             };
-            let first = Piece { rows: rows.clone(), next: up.weight.stored(rows.start) };
+            let next = if x.n() > 1 { up.weight.stored(rows.start) } else { &[] };
+            let first = Piece { rows: rows.clone(), next };
             gate.weight.multiply(self.isa, x, quantized, &first, gate_sink);
             up.weight.multiply(self.isa, x, quantized, piece, up_sink);
             for (t, up) in up_values.chunks_exact(width).enumerate() {

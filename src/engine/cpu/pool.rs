@@ -1,5 +1,5 @@
-//! Threads: each claims the tasks of its own share in ascending order, then those that others left of theirs; the caller
-//! works too, and no result depends on who ran what.
+//! Threads: each claims the tasks of its own share in ascending order, then the last of those that others left of theirs;
+//! the caller works too, and no result depends on who ran what.
 //!
 //! Shares are consecutive tasks, because consecutive tasks read consecutive memory, which is fast in one stream only.
 //! A token takes some 180 parallel regions of tens of microseconds, so idle workers spin for a moment before they
@@ -55,8 +55,8 @@ struct Line<T>(T);
 type Work = dyn Fn(usize) + Sync;
 
 struct Region {
-    /// The share of every thread, `end << 32 | next task`: what [`Shared::claim`] counts up. It passes the end by at
-    /// most one for each thread.
+    /// The share of every thread, `end << 32 | next task`: its owner counts the task up, who helps it the end down. The
+    /// task passes the end by at most one.
     shares: Box<[Line<AtomicU64>]>,
     /// What a claimed task is given to.
     work: UnsafeCell<Option<&'static Work>>,
@@ -118,6 +118,24 @@ impl Pool {
     /// # Panics
     /// Where a task panics, with its panic, after all tasks that were begun have ended.
     pub(super) fn run(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+        let threads = self.threads();
+        for first in (0..tasks).step_by(MOST_TASKS) {
+            let tasks = MOST_TASKS.min(tasks - first);
+            self.run_shares(tasks, |share| (share * tasks).div_ceil(threads), &|task| work(first + task));
+        }
+    }
+
+    /// As [`Pool::run`], where the share of thread `i` is `first(i) .. first(i + 1)`: from 0 to `tasks`, ascending.
+    ///
+    /// # Panics
+    /// As [`Pool::run`]; for more than 2^30 tasks.
+    pub(super) fn run_shares(
+        &self,
+        tasks: usize,
+        first: impl Fn(usize) -> usize,
+        work: &(dyn Fn(usize) + Sync),
+    ) {
+        assert!(tasks <= MOST_TASKS, "{tasks} tasks are counted in 32 bits");
         let alone = || (0..tasks).for_each(work);
         if tasks <= 1 || self.workers.is_empty() {
             return alone();
@@ -128,13 +146,11 @@ impl Pool {
             Err(TryLockError::Poisoned(region)) => region.into_inner(),
             Err(TryLockError::WouldBlock) => return alone(),
         };
-        for start in (0..tasks).step_by(MOST_TASKS) {
-            self.region(MOST_TASKS.min(tasks - start), &|task| work(start + task));
-        }
+        self.region(tasks, first, work);
     }
 
     /// One region, by the holder of the lock.
-    fn region(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+    fn region(&self, tasks: usize, first: impl Fn(usize) -> usize, work: &(dyn Fn(usize) + Sync)) {
         let Shared { region: Line(region), done: Line(done), rest: Line(rest) } = &*self.shared;
         done.store(0, Relaxed);
         // SAFETY: `wait_for` below returns when every claimed task has ended, and nothing between here and there
@@ -142,10 +158,9 @@ impl Pool {
         unsafe {
             *region.work.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work));
         }
-        let start = |share: usize| (share * tasks).div_ceil(region.shares.len()) as u64;
         for (i, Line(share)) in region.shares.iter().enumerate() {
             // Task 0 is the caller's.
-            share.store(start(i + 1) << 32 | start(i).max(1), SeqCst);
+            share.store((first(i + 1) as u64) << 32 | first(i).max(1) as u64, SeqCst);
         }
         // A worker counts itself before it looks at the shares for the last time, so one of the two sees the other.
         if rest.parked.load(SeqCst) > 0 {
@@ -194,16 +209,23 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// The next task that nobody has: of the share of `thread`, or of the first after it that has any.
+    /// A task that nobody has: the next of the share of `thread`, or the last of the first one after it that has any,
+    /// so that whoever works on that share goes on reading where it reads.
     fn claim(&self, thread: usize) -> Option<usize> {
-        let (before, own) = self.region.0.shares.split_at(thread);
-        own.iter().chain(before).find_map(|Line(share)| {
-            // Reading first keeps the counter within `MOST_TASKS` plus one for each thread.
-            if !has_tasks(share.load(Relaxed)) {
-                return None;
+        let shares = &self.region.0.shares;
+        let Line(own) = &shares[thread];
+        // Reading first keeps the counter within `MOST_TASKS` plus one.
+        if has_tasks(own.load(Relaxed)) {
+            let share = own.fetch_add(1, Acquire);
+            if has_tasks(share) {
+                return Some(share as u32 as usize);
             }
-            let claimed = share.fetch_add(1, Acquire);
-            has_tasks(claimed).then_some(claimed as u32 as usize)
+        }
+        let (before, after) = shares.split_at(thread);
+        after[1..].iter().chain(before).find_map(|Line(share)| {
+            let last = |share| has_tasks(share).then(|| share - (1 << 32));
+            let share = share.fetch_update(Acquire, Relaxed, last).ok()?;
+            Some((share >> 32) as usize - 1)
         })
     }
 

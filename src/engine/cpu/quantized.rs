@@ -63,8 +63,9 @@ impl Quantized {
     pub(super) fn fill(&mut self, isa: Isa, pool: &Pool, x: &Rows) {
         (self.n, self.per_row) = (x.n(), x.width() / LEN);
         let groups = x.n().div_ceil(SIDE);
-        self.blocks.resize(groups * self.per_row, Block::default());
-        self.halves.resize(groups * self.per_row, Halves::default());
+        // They only grow: whoever reads them asks `n` and `width`, and filling up what is written next takes time.
+        self.blocks.resize(self.blocks.len().max(groups * self.per_row), Block::default());
+        self.halves.resize(self.halves.len().max(groups * self.per_row), Halves::default());
         let (blocks, halves) =
             (AtomicPtr::new(self.blocks.as_mut_ptr()), AtomicPtr::new(self.halves.as_mut_ptr()));
         let per_row = self.per_row;
@@ -103,32 +104,60 @@ impl Kernel for QuantizeRow<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let zero = L::splat(0.0);
-        let blocks = self.blocks.iter_mut().zip(self.halves);
-        for ((block, halves), x) in blocks.zip(self.x.as_chunks::<2>().0) {
-            let x = [L::load(&x[0]), L::load(&x[1])];
-            let sizes = [x[0].max(zero.sub(x[0])), x[1].max(zero.sub(x[1]))];
-            let largest = sizes[0].max(sizes[1]).largest();
-            // 0, or NaN where an element is not finite: such a block makes every product NaN.
-            let check = x[1].fma(zero, x[0].mul(zero)).sum();
-            let (scale, inverse) =
-                if largest < SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
-            let scale = scale + check;
-            let mut total = 0;
-            for (half, x) in x.into_iter().enumerate() {
-                let bytes = L::low_bytes(x.mul(L::splat(inverse)).round());
-                let mut sum = 0;
-                for (g, four) in bytes.as_chunks::<4>().0.iter().enumerate() {
-                    block.quads[4 * half + g][self.side] = i32::from_le_bytes(*four);
-                    sum += four.iter().map(|b| i32::from(*b as i8)).sum::<i32>();
-                }
-                halves.sum[half][self.side] = scale * sum as f32;
-                halves.offset[half][self.side] = -32 * sum;
-                total += sum;
+        let groups = self.blocks.chunks_mut(TOGETHER).zip(self.halves.chunks_mut(TOGETHER));
+        for ((blocks, halves), x) in groups.zip(self.x.chunks(2 * TOGETHER)) {
+            quantize::<L>(x, self.side, blocks, halves);
+        }
+    }
+}
+
+/// Blocks of a row that are quantised together, because [`Lanes::sums`] adds up four vectors at the price of two.
+const TOGETHER: usize = 4;
+
+/// At most [`TOGETHER`] blocks from their elements.
+#[inline(always)]
+fn quantize<L: Lanes>(x: &[[f32; WIDTH]], side: usize, blocks: &mut [Block], halves: &mut [Halves]) {
+    let zero = L::splat(0.0);
+    let mut elements = [[zero; 2]; TOGETHER];
+    let mut largest = [0.0; TOGETHER];
+    let mut check = [zero; TOGETHER];
+    for (b, x) in x.as_chunks::<2>().0.iter().enumerate() {
+        let [low, high] = [L::load(&x[0]), L::load(&x[1])];
+        largest[b] = low.max(zero.sub(low)).max(high.max(zero.sub(high))).largest();
+        check[b] = high.fma(zero, low.mul(zero));
+        elements[b] = [low, high];
+    }
+    // 0, or NaN where an element is not finite: such a block makes every product NaN.
+    let check = L::sums(check);
+    let mut sums = [[zero; TOGETHER]; 2];
+    let mut scale = [0.0; TOGETHER];
+    for b in 0..blocks.len() {
+        let (step, inverse) = match largest[b] < SMALLEST {
+            true => (0.0, 0.0),
+            false => (largest[b] / 127.0, 127.0 / largest[b]),
+        };
+        scale[b] = step + check[b];
+        for half in 0..2 {
+            let integers = elements[b][half].mul(L::splat(inverse)).round();
+            sums[half][b] = L::from_ints(integers);
+            let bytes = L::low_bytes(integers);
+            for (g, four) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                blocks[b].quads[4 * half + g][side] = i32::from_le_bytes(*four);
             }
-            block.scale[self.side] = scale;
-            block.sum[self.side] = scale * total as f32;
-            block.offset[self.side] = -128 * total;
+        }
+    }
+    // Sums of at most 32 bytes are exact as floats.
+    let sums = [L::sums(sums[0]), L::sums(sums[1])];
+    for (b, (block, halves)) in blocks.iter_mut().zip(halves).enumerate() {
+        // What is not finite has no integer.
+        let sums = if scale[b].is_nan() { [0.0; 2] } else { [sums[0][b], sums[1][b]] };
+        let total = sums[0] + sums[1];
+        block.scale[side] = scale[b];
+        block.sum[side] = scale[b] * total;
+        block.offset[side] = -128 * total as i32;
+        for (half, sum) in sums.into_iter().enumerate() {
+            halves.sum[half][side] = scale[b] * sum;
+            halves.offset[half][side] = -32 * sum as i32;
         }
     }
 }

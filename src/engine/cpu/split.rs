@@ -109,31 +109,41 @@ macro_rules! with_rows {
 #[inline(always)]
 pub(super) fn pack<L: Lanes>(queries: &Queries<'_>, q: &[&[f32]], packed: &mut Vec<f32>) {
     let dim = queries.heads.head_dim;
-    packed.clear();
-    for strip in q.chunks(queries.strip::<L>()) {
-        for d in 0..dim {
-            for row in strip {
-                packed.push(row[d]);
-            }
+    packed.resize(packed.len().max(q.len() * dim), 0.0);
+    let step = queries.strip::<L>();
+    for (strip, packed) in q.chunks(step).zip(packed.chunks_mut(step * dim)) {
+        for (r, row) in strip.iter().enumerate() {
+            packed[r..].iter_mut().step_by(strip.len()).zip(&row[..dim]).for_each(|(to, from)| *to = *from);
         }
     }
 }
 
-/// What the rows of `queries` leave of split `split`: `out` is `[rows, partial]`. `scores` is scratch.
+/// What a thread keeps between splits.
+#[derive(Default)]
+pub(super) struct Scratch {
+    scores: Lines<[f32; SPLIT]>, // [rows]
+    seen: Vec<(usize, usize)>,   // [rows]: first position of the split, and the one behind the last
+}
+
+/// What the rows of `queries` leave of split `split`: `out` is `[rows, partial]`.
 #[inline(always)]
 pub(super) fn one_split<L: Lanes, E: Sixteen>(
     queries: &Queries<'_>,
     packed: &[f32],
     cache: &Segments<E>,
     split: usize,
-    scores: &mut Lines<[f32; SPLIT]>,
+    scratch: &mut Scratch,
     out: &mut [Vector],
 ) {
     let (rows, step, base) = (queries.rows(), queries.strip::<L>(), split * SPLIT);
-    let within = |row: usize| {
+    let Scratch { scores, seen } = scratch;
+    seen.clear();
+    seen.extend((0..rows).map(|row| {
         let seen = queries.seen(row);
-        seen.start.clamp(base, base + SPLIT) - base..seen.end.clamp(base, base + SPLIT) - base
-    };
+        let place = |position: usize| position.clamp(base, base + SPLIT) - base;
+        (place(seen.start), place(seen.end))
+    }));
+    let within = |row: usize| seen[row].0..seen[row].1;
     let all = within(0).start..within(rows - 1).end;
     let segments = all.start / SEGMENT..all.end.div_ceil(SEGMENT);
     scores.resize(rows.max(scores.len()), [0.0; SPLIT]);

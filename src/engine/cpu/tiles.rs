@@ -3,7 +3,7 @@
 //!
 //! The bytes are those of [`crate::quant::tiled`].
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, ask_for};
 
 /// The block geometry and the arithmetic of an encoding in tiles.
 pub(super) trait TileEncoding {
@@ -144,9 +144,7 @@ impl Block<'_> {
     /// not two.
     #[inline(always)]
     pub(super) fn prefetch_high<L: Lanes>(&self) {
-        for line in self.high {
-            L::prefetch(line, 0);
-        }
+        ask_for::<L>(self.high.as_flattened());
     }
 
     #[inline(always)]
@@ -452,8 +450,8 @@ impl TileEncoding for Q5K {
 }
 
 impl TileEncoding for Q6K {
-    const QUANTS: usize = 32;
-    const HIGH: usize = 16;
+    const QUANTS: usize = 48;
+    const HIGH: usize = 0;
     const SCALES: usize = 16;
     const HALVES: usize = 1;
     const STEPS: usize = 16;
@@ -461,10 +459,14 @@ impl TileEncoding for Q6K {
 
     #[inline(always)]
     fn group<L: Lanes>(block: &Block<'_>, s: usize, g: usize) -> L::Bytes {
-        let (half, quarter, side) = (s / 8, s / 2 % 4, s % 2);
-        let low = block.nibbles::<L>(16 * half + quarter % 2 * 8 + 4 * side + g, quarter / 2);
-        let high = L::bytes(&block.high[8 * half + 4 * side + g]);
-        L::or(low, L::field::<0x30>(high, 2 * quarter as i32 - 4))
+        let lines = &block.quants[3 * s..3 * s + 3];
+        if g < 3 {
+            return L::field::<0x3f>(L::bytes(&lines[g]), 0);
+        }
+        // The last group stands in the top bits of the others.
+        let high = L::field::<0x30>(L::bytes(&lines[0]), 2);
+        let middle = L::field::<0x0c>(L::bytes(&lines[1]), 4);
+        L::or(L::or(high, middle), L::field::<0x03>(L::bytes(&lines[2]), 6))
     }
 
     #[inline(always)]
