@@ -1,7 +1,6 @@
 //! APR's faults: the head is rewritten with a valid CRC, the tensor data follows as it was, the footer is
 //! computed anew; so only the fault itself is left to complain about.
 
-use super::crc::Crc32;
 use super::head::{ALIGNMENT, Entry, HEADER, Head, seal};
 use crate::Result;
 use crate::formats::fault::{Fault, STRANGER, Stage, is_needed, unsuited, victim};
@@ -109,13 +108,13 @@ fn draft(src: &Path, dst: &Path, change: impl FnOnce(&mut Draft) -> Result<()>) 
         head[HEADER - 1] ^= 1;
     }
     let extra_start = padding(draft.data_len, ALIGNMENT);
-    let (mut crc, mut sink) = (Crc32::new(), Sink::create(dst)?);
+    let (mut crc, mut sink) = (crc32fast::Hasher::new(), Sink::create(dst)?);
     let data = &file[start..start + draft.data_len as usize];
     for part in [&head, data, &extra_start, &draft.extra] {
         crc.update(part);
         sink.put(part)?;
     }
-    let mut crc = crc.finish();
+    let mut crc = crc.finalize();
     if draft.break_footer {
         crc ^= 1;
     }

@@ -1,7 +1,6 @@
 //! Everything before APR's tensor data, as stored: readable, changeable, writable, not yet judged.
 
 use super::MAGIC;
-use super::crc::crc32;
 use crate::formats::cursor::Cursor;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -159,7 +158,10 @@ pub(super) fn seal(head: &mut [u8]) {
 
 /// The CRC of a 64-byte header but for the field that holds it.
 fn header_crc(header: &[u8]) -> u32 {
-    crc32(&[&header[..HEADER_CRC.start], &header[HEADER_CRC.end..]])
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[..HEADER_CRC.start]);
+    crc.update(&header[HEADER_CRC.end..]);
+    crc.finalize()
 }
 
 fn check_magic(path: &Path, magic: [u8; 4]) -> Result<()> {

@@ -6,7 +6,6 @@
 //! dialect declare it in their metadata, so that nothing in them is open to a second reading.
 //! Source: aprender's `apr-format` 0.72 and `contracts/apr-format-v1.yaml`.
 
-mod crc;
 pub mod dialect;
 pub(super) mod fault;
 mod head;

@@ -1,6 +1,5 @@
 //! APR version 2, one tensor in memory at a time; equal inputs give equal bytes.
 
-use super::crc::Crc32;
 use super::dialect::{self, AprDialect, CONTRACT_NAME, DIALECT_KEY};
 use super::head::{ALIGNMENT, Entry, Head, ROW_MAJOR};
 use crate::formats::TensorSource;
@@ -118,13 +117,13 @@ fn write_as_given(
     let entries = entries(path, &sorted, stored)?;
     let head =
         Head { version: (2, 0), flags: ROW_MAJOR, metadata, entries, data_offset: 0 }.to_bytes(path)?;
-    let mut out = Checked { sink: Sink::create(path)?, crc: Crc32::new() };
+    let mut out = Checked { sink: Sink::create(path)?, crc: crc32fast::Hasher::new() };
     out.put(&head)?;
     for tensor in sorted {
         out.put(&stored.bytes(tensor)?)?;
         out.put(&padding(out.sink.written(), ALIGNMENT))?;
     }
-    let crc = out.crc.finish();
+    let crc = out.crc.clone().finalize();
     out.put(&crc.to_le_bytes())?;
     out.sink.commit()
 }
@@ -132,7 +131,7 @@ fn write_as_given(
 /// A sink that keeps the CRC of what went in.
 struct Checked<'a> {
     sink: Sink<'a>,
-    crc: Crc32,
+    crc: crc32fast::Hasher,
 }
 
 impl Checked<'_> {
