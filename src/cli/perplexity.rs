@@ -95,7 +95,8 @@ fn against(
     let ids = infer::chunks_of(ids, args.ctx, args.chunks.unwrap_or(usize::MAX), bos)?;
     let threads = model::options(&args.model.engine).threads;
     let (ctx, feeding) = (args.ctx, Feeding::default());
-    let scoring = Scoring { ids: &ids, ctx, feeding, threads, until: None, from: None, into: None };
+    let scoring =
+        Scoring { ids: &ids, ctx, rows: usize::MAX, feeding, threads, until: None, from: None, into: None };
     let start = Instant::now();
     let positions = infer::diverge_fully(&base.loaded, &opened.loaded, &scoring)?;
     let nothing = || Error::new(Kind::Usage, "text", "no position was scored").hint("use a longer text");

@@ -36,6 +36,8 @@ pub struct Scoring<'a> {
     pub ids: &'a [u32],
     /// Tokens per chunk.
     pub ctx: usize,
+    /// Of the scored half of every chunk at most so many positions.
+    pub rows: usize,
     /// How it is fed.
     pub feeding: Feeding,
     /// Threads that share the rows of one piece; no result depends on it.
@@ -51,7 +53,7 @@ pub struct Scoring<'a> {
 /// The distribution after some tokens, and the token that really follows.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// Counted over the scored positions of all chunks.
+    /// Counted over the positions of all chunks that are scored here.
     pub index: usize,
     /// What follows.
     pub label: u32,
@@ -87,13 +89,14 @@ pub fn each_row<T: Send>(
     scoring: &Scoring,
     judge: &(dyn Fn(Row) -> Result<T> + Sync),
 ) -> Result<Vec<T>> {
-    let &Scoring { ids, ctx, feeding, threads, until, from, into } = scoring;
+    let &Scoring { ids, ctx, rows, feeding, threads, until, from, into } = scoring;
     let longest = model.config().max_positions;
     if ctx > longest {
         let what = format!("the context of {longest} positions is shorter than chunks of {ctx} tokens");
         return Err(Error::new(Kind::Contract, "scoring", what).hint("use shorter chunks"));
     }
     let chunks: Vec<&[u32]> = ids.chunks_exact(ctx).collect();
+    let scored = ctx / 2..(ctx - 1).min((ctx / 2).saturating_add(rows));
     let mut judged = Vec::new();
     let mut logits = Vec::new(); // [chunks of a group, positions of a piece, vocab]
     for (i, group) in chunks.chunks((feeding.together / ctx).max(1)).enumerate() {
@@ -108,12 +111,12 @@ pub fn each_row<T: Send>(
             feed(model, &mut sessions, group, piece, Want::None, &mut logits)?;
         }
         let vocab = model.config().vocab_size;
-        for piece in pieces(ctx / 2..ctx - 1, feeding.piece / group.len()) {
+        for piece in pieces(scored.clone(), feeding.piece / group.len()) {
             feed(model, &mut sessions, group, piece.clone(), Want::All, &mut logits)?;
             let mut rows = Vec::with_capacity(group.len() * piece.len());
             for (c, (chunk, logits)) in group.iter().zip(logits.chunks_exact(piece.len() * vocab)).enumerate()
             {
-                let first = judged.len() + c * (ctx - 1 - ctx / 2) + piece.start - ctx / 2;
+                let first = judged.len() + c * scored.len() + piece.start - scored.start;
                 let labels = &chunk[piece.start + 1..];
                 let row = |(i, (logits, label))| Row { index: first + i, label, logits };
                 rows.extend(logits.chunks_exact(vocab).zip(labels.iter().copied()).enumerate().map(row));
@@ -198,23 +201,27 @@ pub fn keep(model: &LoadedModel, scoring: &Scoring, key: ReferenceKey) -> Result
     Ok(StoredReference { key: ReferenceKey { chunks: chunks as u32, ..key }, ids, rows })
 }
 
-/// How `model` differs from `reference` at every position of the first `chunks` chunks.
+/// How `model` differs from `reference` at the first `rows` scored positions of each of the first `chunks` chunks.
 ///
 /// # Errors
 /// Those of [`each_row`]; [`Kind::Contract`] for another vocabulary; [`Kind::NonFinite`] where a logit is NaN.
 pub fn diverge(
     model: &LoadedModel,
     reference: &StoredReference,
-    chunks: usize,
+    (chunks, rows): (usize, usize),
     feeding: Feeding,
     threads: usize,
 ) -> Result<Vec<Position>> {
     let ctx = reference.key.ctx as usize;
     let ids = &reference.ids[..(chunks * ctx).min(reference.ids.len())];
-    compare(model, reference, &Scoring { ids, ctx, feeding, threads, until: None, from: None, into: None })
+    compare(
+        model,
+        reference,
+        &Scoring { ids, ctx, rows, feeding, threads, until: None, from: None, into: None },
+    )
 }
 
-/// [`diverge`] over all chunks; what a perplexity of the same text can use again is left in `passed`.
+/// [`diverge`] at all positions; what a perplexity of the same text can use again is left in `passed`.
 ///
 /// # Errors
 /// Those of [`diverge`].
@@ -226,8 +233,11 @@ pub fn diverge_and_keep(
 ) -> Result<Vec<Position>> {
     let (ids, ctx, into) = (&reference.ids[..], reference.key.ctx as usize, Some(passed));
     let feeding = Feeding::default();
-    let found =
-        compare(model, reference, &Scoring { ids, ctx, feeding, threads, until: None, from: into, into })?;
+    let found = compare(
+        model,
+        reference,
+        &Scoring { ids, ctx, rows: usize::MAX, feeding, threads, until: None, from: into, into },
+    )?;
     for (chunk, positions) in ids.chunks_exact(ctx).zip(found.chunks_exact(reference.key.per_chunk())) {
         // What `Position` keeps negated.
         passed.put_scores(chunk, positions.iter().map(|position| -position.nll).collect());
@@ -243,8 +253,11 @@ fn compare(model: &LoadedModel, reference: &StoredReference, scoring: &Scoring) 
             Error::new(Kind::Contract, "scoring", what).hint("was padding of the vocabulary lost or added?")
         );
     }
+    let per_chunk = reference.key.per_chunk().max(1);
+    let here = per_chunk.min(scoring.rows).max(1);
     each_row(model, scoring, &|row| {
-        let kept = reference.rows.get(row.index).ok_or_else(|| no_number(row.index))?;
+        let index = row.index / here * per_chunk + row.index % here;
+        let kept = reference.rows.get(index).ok_or_else(|| no_number(row.index))?;
         kept.compare(row.logits).ok_or_else(|| no_number(row.index))
     })
 }
@@ -306,7 +319,7 @@ mod tests {
     }
 
     fn scoring(ids: &[u32], threads: usize, feeding: Feeding) -> Scoring<'_> {
-        Scoring { ids, ctx: 20, feeding, threads, until: None, from: None, into: None }
+        Scoring { ids, ctx: 20, rows: usize::MAX, feeding, threads, until: None, from: None, into: None }
     }
 
     #[test]
@@ -332,10 +345,16 @@ mod tests {
             let split = keep(&model, &scoring(&ids, 3, feeding), key(3, 16)).expect("scored");
             assert_eq!(one, split, "{feeding:?}");
         }
-        let none = diverge(&model, &one, 9, Feeding::default(), 2).expect("scored");
+        let none = diverge(&model, &one, (9, usize::MAX), Feeding::default(), 2).expect("scored");
         assert_eq!(none.len(), 27);
         assert!(none.iter().all(|p| p.kl.abs() < 1e-12 && p.same_top()), "{none:?}");
-        assert_eq!(diverge(&model, &one, 2, Feeding::default(), 2).expect("scored").len(), 18);
+        assert_eq!(diverge(&model, &one, (2, usize::MAX), Feeding::default(), 2).expect("scored").len(), 18);
+        // The first positions of every chunk are held against the same positions.
+        let other = load("qwen2", 6);
+        let all = diverge(&other, &one, (3, usize::MAX), Feeding::default(), 2).expect("scored");
+        let feeding = Feeding { prefill: 7, piece: 2, together: 0 };
+        let few = diverge(&other, &one, (2, 4), feeding, 2).expect("scored");
+        assert_eq!(few, [&all[..4], &all[9..13]].concat());
     }
 
     #[test]
@@ -352,13 +371,13 @@ mod tests {
             .map(|(p, q)| kl_divergence(p, &q).expect("one length"))
             .collect();
         let kept = keep(&base, &scoring(&ids, 2, Feeding::default()), key(10, 24)).expect("scored");
-        let found = diverge(&other, &kept, 10, Feeding::default(), 2).expect("scored");
+        let found = diverge(&other, &kept, (10, usize::MAX), Feeding::default(), 2).expect("scored");
         assert!(found.iter().zip(&full).all(|(p, f)| p.kl_low <= f + 1e-10 && *f <= p.kl_high + 1e-10));
         let mean = |f: fn(&Position) -> f64| found.iter().map(f).sum::<f64>() / found.len() as f64;
         let truth = full.iter().sum::<f64>() / full.len() as f64;
         assert!((mean(|p| p.kl) - truth).abs() < 0.05 * truth, "{} {truth}", mean(|p| p.kl));
         let whole = keep(&base, &scoring(&ids, 2, Feeding::default()), key(10, 131)).expect("scored");
-        let exact = diverge(&other, &whole, 10, Feeding::default(), 1).expect("scored");
+        let exact = diverge(&other, &whole, (10, usize::MAX), Feeding::default(), 1).expect("scored");
         assert!(exact.iter().zip(&full).all(|(p, f)| (p.kl - f).abs() < 1e-12));
         let both = diverge_fully(&base, &other, &scoring(&ids, 2, Feeding::default())).expect("scored");
         assert_eq!(both.iter().map(|p| p.kl).collect::<Vec<_>>(), full);
@@ -370,7 +389,8 @@ mod tests {
         let ids = chunks_of(&Random(4).ids(40, 131), 20, 9, None).expect("two chunks");
         let kept = keep(&model, &scoring(&ids, 1, Feeding::default()), key(2, 16)).expect("scored");
         let wider = StoredReference { key: ReferenceKey { vocab: 140, ..kept.key.clone() }, ..kept };
-        let error = diverge(&model, &wider, 2, Feeding::default(), 1).expect_err("another vocabulary");
+        let error =
+            diverge(&model, &wider, (2, usize::MAX), Feeding::default(), 1).expect_err("another vocabulary");
         assert_eq!(error.kind, Kind::Contract);
         assert!(chunks_of(&ids, 41, 1, None).is_err() && chunks_of(&ids, 3, 1, None).is_err());
         let long = Random(4).ids(2000, 131);

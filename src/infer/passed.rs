@@ -92,7 +92,8 @@ mod tests {
             seed: 1,
         };
         let feeding = Feeding::default();
-        let scoring = Scoring { ids, ctx, feeding, threads: 1, until: None, from: None, into: None };
+        let scoring =
+            Scoring { ids, ctx, rows: usize::MAX, feeding, threads: 1, until: None, from: None, into: None };
         keep(&load("cpu", 5), &scoring, key).expect("scored")
     }
 

@@ -108,7 +108,8 @@ pub fn perplexity_with(
     let left: Vec<u32> = unknown.iter().flat_map(|chunk| ids[chunk * ctx..][..ctx].to_vec()).collect();
     let threads = model.threads();
     let (feeding, from) = (Feeding::default(), Some(passed));
-    let scoring = Scoring { ids: &left, ctx, feeding, threads, until: None, from, into: None };
+    let scoring =
+        Scoring { ids: &left, ctx, rows: usize::MAX, feeding, threads, until: None, from, into: None };
     let scored = each_row(model, &scoring, &|row: Row| {
         log_probability(row.logits, row.label).ok_or_else(|| {
             let at = unknown[row.index / per_chunk] * ctx + ctx / 2 + 1 + row.index % per_chunk;

@@ -116,7 +116,8 @@ impl Taking<'_> {
         let until = plan.budget.and_then(|budget| Instant::now().checked_add(budget));
         let threads = self.options.threads;
         let feeding = Feeding::default();
-        let scoring = Scoring { ids: &ids, ctx, feeding, threads, until, from: None, into: None };
+        let scoring =
+            Scoring { ids: &ids, ctx, rows: usize::MAX, feeding, threads, until, from: None, into: None };
         let stored = keep(self.model, &scoring, key.clone())?;
         let mut provenance = format!("computed{note}");
         // What a budget cut short is not what the key of the whole names, and another run may have more time.
@@ -137,21 +138,22 @@ impl Taking<'_> {
 
     /// The model against its own distributions: other threads, other pieces, other backends.
     pub fn self_test(&self, own: &StoredReference) -> Result<Vec<SelfTest>> {
-        let split = Feeding { prefill: 5, piece: 3, together: 0 };
+        let split = Feeding { prefill: 37, piece: 3, together: 0 };
         let threads = if self.options.threads == 1 { 2 } else { 1 };
         let other = EngineOptions { threads, ..self.options.clone() };
         let model = self.artifact.model()?;
         let on_others = LoadedModel::load(&model, &other)?;
         let ctx = (own.key.ctx as usize).max(1);
         let chunks = (SELF_TEST_TEXT / ctx).clamp(1, SELF_TEST_CHUNKS).min(own.key.chunks as usize);
+        let part = (chunks, SELF_TEST_ROWS);
         let mut tests = vec![
             summary(
                 format!("{threads} thread{}", if threads == 1 { "" } else { "s" }),
-                &diverge(&on_others, own, chunks, Feeding::default(), threads)?,
+                &diverge(&on_others, own, part, Feeding::default(), threads)?,
             ),
             summary(
                 "fed 3 tokens at a time".to_owned(),
-                &diverge(self.model, own, chunks, split, self.options.threads)?,
+                &diverge(self.model, own, part, split, self.options.threads)?,
             ),
         ];
         let ids = own.ids.get(..SELF_TEST_TOKENS.min(own.key.ctx as usize)).unwrap_or_default();
@@ -182,14 +184,18 @@ impl Taking<'_> {
     fn rows(&self, model: &LoadedModel, ids: &[u32]) -> Result<Vec<(u32, Vec<f32>)>> {
         let threads = self.options.threads;
         let (ctx, feeding) = (ids.len(), Feeding::default());
-        let scoring = Scoring { ids, ctx, feeding, threads, until: None, from: None, into: None };
+        let scoring =
+            Scoring { ids, ctx, rows: usize::MAX, feeding, threads, until: None, from: None, into: None };
         each_row(model, &scoring, &|row| Ok((row.label, row.logits.to_vec())))
     }
 }
 
-/// Tokens that a self-test repeats, in whole chunks: one of long ones, [`SELF_TEST_CHUNKS`] of short ones. What is fed
-/// three tokens at a time takes as long as ten times the text does otherwise.
+/// Tokens whose chunks a self-test repeats: one of long ones, [`SELF_TEST_CHUNKS`] of short ones.
 const SELF_TEST_TEXT: usize = 256;
+
+/// Positions of a chunk that a self-test scores again. What is fed three tokens at a time takes as long as ten times the
+/// text does otherwise.
+const SELF_TEST_ROWS: usize = 64;
 
 /// Chunks that a self-test repeats at most.
 const SELF_TEST_CHUNKS: usize = 2;
