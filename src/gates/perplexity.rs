@@ -5,7 +5,7 @@ use super::trial::usage;
 use super::{Evidence, Gate, Trial};
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::Judgement;
-use crate::subject::Answer;
+use crate::subject::{Answer, Chunking};
 
 /// Perplexity on the model's text. Refuted by a value that is not below the ceiling.
 pub struct Perplexity;
@@ -16,6 +16,18 @@ pub(super) const CTX: Param = Param {
     default: Some(ParamDefault::Number(512.0)),
 };
 
+pub(super) const CHUNKS: Param =
+    Param { name: "chunks", doc: "chunks of the text, at most, at least 2; default: all", default: None };
+
+/// What the settings `ctx` and `chunks` say.
+pub(super) fn chunking(trial: &Trial) -> Answer<Chunking> {
+    let chunks = trial.settings.given_number("chunks").map_or(usize::MAX, |(chunks, _)| chunks as usize);
+    if chunks < 2 {
+        return Err(usage(format!("{chunks} chunks give no perplexity: use at least 2")));
+    }
+    Ok(Chunking { ctx: trial.settings.number("ctx")?.0 as usize, chunks })
+}
+
 const PARAMS: &[Param] = &[
     Param {
         name: "ceiling",
@@ -23,6 +35,7 @@ const PARAMS: &[Param] = &[
         default: None,
     },
     CTX,
+    CHUNKS,
     Param {
         name: "min_tokens",
         doc: "with fewer scored tokens the case is inconclusive",
@@ -46,7 +59,7 @@ impl Gate for Perplexity {
             given.ok_or_else(|| usage("neither the gate nor the model gives a perplexity ceiling".into()))?;
         let (min_tokens, min_source) = trial.settings.number("min_tokens")?;
         let (text, text_source) = trial.references.text()?;
-        let figure = trial.subject.perplexity(&text, trial.settings.number("ctx")?.0 as usize)?;
+        let figure = trial.subject.perplexity(&text, chunking(trial)?)?;
         let mut evidence = Evidence::new();
         evidence.hold(
             "perplexity",
@@ -86,6 +99,16 @@ mod tests {
             subject.perplexity = value;
             fails(Bench::default().limit("ceiling", 7.0).judge(&Perplexity, &subject, None), "perplexity");
         }
+    }
+
+    #[test]
+    fn as_many_chunks_are_scored_as_asked_for_and_one_is_refused() {
+        let scored = |chunks: f64| {
+            let bench = Bench::default().limit("ctx", 4.0).limit("chunks", chunks);
+            bench.judge(&Perplexity, &FakeSubject::new("int8"), None).map(|judged| judged.measurements[0].n)
+        };
+        assert_eq!(scored(2.0).unwrap(), 8);
+        assert!(scored(1.0).is_err());
     }
 
     #[test]

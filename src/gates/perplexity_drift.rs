@@ -1,7 +1,7 @@
 //! `perplexity-drift`: two artifacts of one model predict a text almost equally well.
 
 use super::evidence::Bound;
-use super::perplexity::CTX;
+use super::perplexity::{CHUNKS, CTX, chunking};
 use super::{Evidence, Gate, Trial};
 use crate::playbook::{AgainstRule, GateInfo, Param, ParamDefault};
 use crate::record::Judgement;
@@ -17,6 +17,7 @@ const PARAMS: &[Param] = &[
         default: Some(ParamDefault::Number(0.5)),
     },
     CTX,
+    CHUNKS,
 ];
 
 impl Gate for PerplexityDrift {
@@ -35,11 +36,11 @@ impl Gate for PerplexityDrift {
 
     fn judge(&self, trial: &Trial) -> Answer<Judgement> {
         let (limit, source) = trial.settings.number("max_drift")?;
-        let ctx = trial.settings.number("ctx")?.0 as usize;
+        let chunking = chunking(trial)?;
         let (text, text_source) = trial.references.text()?;
         let other = trial.reference()?;
-        let here = trial.subject.perplexity(&text, ctx)?;
-        let there = other.perplexity(&text, ctx)?;
+        let here = trial.subject.perplexity(&text, chunking)?;
+        let there = other.perplexity(&text, chunking)?;
         // Two ways to score nothing are never near each other.
         let n = here.tokens_scored.min(there.tokens_scored);
         let mut evidence = Evidence::new();

@@ -88,9 +88,9 @@ impl Subject for Hollow {
         })
     }
 
-    fn perplexity(&self, text: &str, ctx: usize) -> Answer<Figure> {
+    fn perplexity(&self, text: &str, chunking: Chunking) -> Answer<Figure> {
         Ok(match self.is("perplexity") {
-            None => self.inner.perplexity(text, ctx)?,
+            None => self.inner.perplexity(text, chunking)?,
             Some(Nothing::Empty) => Figure { perplexity: 1.0, tokens_scored: 0 },
             Some(Nothing::Nan) => Figure { perplexity: f64::NAN, tokens_scored: 9 },
         })

@@ -191,9 +191,12 @@ impl Subject for FakeSubject {
         Ok(Arc::new(LogitRows { vocab, data }))
     }
 
-    fn perplexity(&self, text: &str, _ctx: usize) -> Answer<Figure> {
+    fn perplexity(&self, text: &str, chunking: Chunking) -> Answer<Figure> {
         self.willing()?;
-        Ok(Figure { perplexity: self.perplexity, tokens_scored: text.len() as u64 })
+        Ok(Figure {
+            perplexity: self.perplexity,
+            tokens_scored: text.len().min(chunking.chunks.saturating_mul(chunking.ctx)) as u64,
+        })
     }
 
     fn hyperparameters(&self) -> Answer<BTreeMap<String, String>> {

@@ -3,9 +3,9 @@
 use super::artifact::{Artifact, tensor_facts, tokenizer_facts};
 use super::running::Running;
 use super::{
-    Answer, Checked, DistributionPlan, Divergences, FaultOffer, Figure, Generated, Injected, KeptReference,
-    KernelResult, Linted, LogitRows, SelfTest, SingleTokens, Speed, Subject, SubjectInfo, TensorFacts,
-    TokenizerFacts, stranger,
+    Answer, Checked, Chunking, DistributionPlan, Divergences, FaultOffer, Figure, Generated, Injected,
+    KeptReference, KernelResult, Linted, LogitRows, SelfTest, SingleTokens, Speed, Subject, SubjectInfo,
+    TensorFacts, TokenizerFacts, stranger,
 };
 use crate::infer::EngineOptions;
 use crate::models::{Ffn, ModelConfig, NormKind, Position};
@@ -222,9 +222,9 @@ impl Subject for Loaded {
         self.blame(engine.logits(ids))
     }
 
-    fn perplexity(&self, text: &str, ctx: usize) -> Answer<Figure> {
+    fn perplexity(&self, text: &str, chunking: Chunking) -> Answer<Figure> {
         let engine = self.engine()?;
-        self.blame(engine.perplexity(text, ctx))
+        self.blame(engine.perplexity(text, chunking))
     }
 
     fn hyperparameters(&self) -> Answer<BTreeMap<String, String>> {

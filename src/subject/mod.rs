@@ -29,6 +29,15 @@ use std::sync::Arc;
 /// An answer, or why there is none.
 pub type Answer<T> = Result<T, Unable>;
 
+/// How a text is cut where a perplexity is measured on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Chunking {
+    /// Tokens of a chunk, of which the second half is scored; 0 scores every token of the whole text in one context.
+    pub ctx: usize,
+    /// At most so many chunks of the text, where it is cut.
+    pub chunks: usize,
+}
+
 /// One artifact of one model on one backend. Answers are cached: asking twice costs once.
 pub trait Subject: Send + Sync {
     /// What it is, for messages.
@@ -67,8 +76,8 @@ pub trait Subject: Send + Sync {
     /// Teacher-forced logits: row `i` is the distribution of what follows `ids[..=i]`.
     fn logits(&self, ids: &[u32]) -> Answer<Arc<LogitRows>>;
 
-    /// Perplexity over `text` in chunks of `ctx` tokens, llama.cpp's rule (0: one context, every token scored).
-    fn perplexity(&self, text: &str, ctx: usize) -> Answer<Figure>;
+    /// Perplexity over `text` by llama.cpp's rule.
+    fn perplexity(&self, text: &str, chunking: Chunking) -> Answer<Figure>;
 
     /// Hyperparameters by name, each as text that is equal exactly where the values are equal. Of an unknown family,
     /// what the file says under its own keys.

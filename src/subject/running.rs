@@ -3,7 +3,8 @@
 use super::artifact::Artifact;
 use super::distributions::Taking;
 use super::{
-    DistributionPlan, Divergences, Figure, Generated, KeptReference, KernelResult, LogitRows, SelfTest, Speed,
+    Chunking, DistributionPlan, Divergences, Figure, Generated, KeptReference, KernelResult, LogitRows,
+    SelfTest, Speed,
 };
 use crate::infer::{
     EngineOptions, GenerateOptions, LoadedModel, Passed, Sampling, generate, generate_many, perplexity_with,
@@ -37,7 +38,7 @@ pub(super) struct Running {
     /// Oldest first; bounded by [`KEPT_LOGITS`].
     logits: Mutex<VecDeque<(Vec<u32>, Arc<LogitRows>)>>,
     /// By text and context.
-    perplexities: Mutex<HashMap<(String, usize), Figure>>,
+    perplexities: Mutex<HashMap<(String, Chunking), Figure>>,
     /// What divergences leave for perplexities of the same text.
     passed: Passed,
     /// Where distributions are kept between runs.
@@ -147,13 +148,17 @@ impl Running {
         Ok(rows)
     }
 
-    pub fn perplexity(&self, text: &str, ctx: usize) -> Result<Figure> {
-        let key = (text.to_owned(), ctx);
+    pub fn perplexity(&self, text: &str, chunking: Chunking) -> Result<Figure> {
+        let key = (text.to_owned(), chunking);
         if let Some(known) = lock(&self.perplexities).get(&key) {
             return Ok(*known);
         }
         let tokenizer = self.artifact.tokenizer()?;
-        let ids = tokenizer.encode(text, true)?;
+        let mut ids = tokenizer.encode(text, true)?;
+        let Chunking { ctx, chunks } = chunking;
+        if ctx > 0 {
+            ids.truncate(chunks.saturating_mul(ctx));
+        }
         let found = perplexity_with(&self.model()?, &ids, ctx, bos_of(&tokenizer), &self.passed)?;
         let figure = Figure { perplexity: found.perplexity, tokens_scored: found.tokens_scored as u64 };
         lock(&self.perplexities).insert(key, figure);
