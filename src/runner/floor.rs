@@ -57,7 +57,10 @@ impl Floor<'_> {
     /// [`crate::Kind::Environment`] where the log cannot be written.
     pub fn run(&self, log: &mut EvidenceLog, progress: Progress) -> Result<Vec<CaseRecord>> {
         // What ran before a stop follows from the plan alone where cases begin in its order.
-        let order = if self.fail_fast { (0..self.cases.len()).collect() } else { grouped(self.cases) };
+        let order = match self.fail_fast {
+            true => (0..self.cases.len()).collect(),
+            false => grouped(self.cases, |case| self.stage.takes_all(case)),
+        };
         let desk = Mutex::new(Desk {
             schedule: Schedule::new(order, self.threads),
             log,
@@ -235,6 +238,24 @@ mod tests {
             at: At { line: 9, column: 1 },
             probe: None,
         }
+    }
+
+    #[test]
+    fn what_takes_all_threads_comes_first_within_a_model_and_files_stand_together() {
+        let of = |model: &str, gate: &str, artifact: &str| Case {
+            model: model.into(),
+            ..case(gate, artifact, None)
+        };
+        let cases = [
+            of("m", "lint", "a"),
+            of("m", "perplexity", "b"),
+            of("n", "perplexity", "a"),
+            of("m", "lint", "b"),
+            of("m", "perplexity", "a"),
+            of("m", "lint", "a"),
+        ];
+        assert_eq!(grouped(&cases, |case| case.gate == "perplexity"), [4, 1, 0, 5, 3, 2]);
+        assert_eq!(grouped(&cases, |_| false), [0, 4, 5, 1, 3, 2]);
     }
 
     #[test]

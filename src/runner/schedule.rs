@@ -74,17 +74,18 @@ impl Schedule {
 }
 
 /// The cases in an order that needs a model's files from its first to its last case without a break: by model, within
-/// it by artifact, each where it first stands in the plan.
-pub fn grouped(cases: &[Case]) -> Vec<usize> {
+/// it by artifact, each where it first stands in the plan. Those that take all threads come first within their model, so
+/// that the others stand together and can run side by side.
+pub fn grouped(cases: &[Case], takes_all: impl Fn(&Case) -> bool) -> Vec<usize> {
     let (mut models, mut artifacts) = (HashMap::new(), HashMap::new());
     let mut key = |at: usize, case: &Case| {
         let model = *models.entry(case.model.clone()).or_insert(at);
         let artifact = *artifacts.entry((case.model.clone(), case.artifact.clone())).or_insert(at);
-        (model, artifact, at)
+        (model, !takes_all(case), artifact, at)
     };
     let mut keyed: Vec<_> = cases.iter().enumerate().map(|(at, case)| key(at, case)).collect();
     keyed.sort_unstable();
-    keyed.into_iter().map(|(_, _, at)| at).collect()
+    keyed.into_iter().map(|(.., at)| at).collect()
 }
 
 #[cfg(test)]

@@ -125,14 +125,16 @@ impl<'a> Stage<'a> {
     /// What `case` needs while it runs: every thread where it measures time, or uses them all itself (a large model that
     /// computes, or that is still to be made); one thread otherwise.
     pub fn demand(&self, case: &Case) -> Demand {
-        let gate = gates::find(&case.gate);
-        let measures_time =
-            gate.is_some_and(|gate| gate.is_timed()) || matches!(against(case), Against::Runtime(_));
-        let computes = case.probe.is_some() || gate.is_some_and(|gate| gate.info().needs_backend);
         let parts = parts(case);
         let to_make = || parts.iter().any(|part| !self.workshop.is_placed(&part.model, &part.artifact));
-        let many = measures_time || self.threads_of(&case.model) > 1 && (computes || to_make());
+        let large = self.threads_of(&case.model) > 1;
+        let many = measures_time(case) || large && (computes(case) || to_make());
         Demand { threads: if many { self.threads } else { 1 }, parts }
+    }
+
+    /// Whether `case` is one of a large model and takes every thread, even where its artifacts are made.
+    pub fn takes_all(&self, case: &Case) -> bool {
+        self.threads_of(&case.model) > 1 && (measures_time(case) || computes(case))
     }
 
     /// Threads of the engine that runs `model`.
@@ -288,6 +290,17 @@ fn why(unable: &Unable) -> String {
 
 fn under_test(case: &Case) -> Part {
     Part { model: case.model.clone(), artifact: case.artifact.clone(), backend: case.backend.clone() }
+}
+
+/// Whether what it finds is a speed.
+fn measures_time(case: &Case) -> bool {
+    gates::find(&case.gate).is_some_and(|gate| gate.is_timed())
+        || matches!(against(case), Against::Runtime(_))
+}
+
+/// Whether an engine runs.
+fn computes(case: &Case) -> bool {
+    case.probe.is_some() || gates::find(&case.gate).is_some_and(|gate| gate.info().needs_backend)
 }
 
 fn against(case: &Case) -> Against {
